@@ -1,0 +1,247 @@
+/* engine.c — records to tops to routes, and a clock that moves by stamps only. */
+#include "crosswire/engine.h"
+
+#include <math.h>
+
+/* ---- memory: one block, cut into arrays ---- */
+
+static size_t round_up(size_t n) { return (n + CW_CACHE_LINE - 1) & ~(size_t)(CW_CACHE_LINE - 1); }
+
+static int limits_are_sane(const cw_limits *l) {
+    return l->instruments && l->instruments <= 1u << 20 && l->pairs <= 1u << 22 && l->lines &&
+           l->lines < CW_NO_LINE && l->venues && l->venues <= 256 && l->signals &&
+           l->signals <= 1u << 24 && (l->signals & (l->signals - 1)) == 0;
+}
+
+/* Slots of a venue's symbol table: a power of two, at least twice the instruments. */
+static uint32_t symbol_slots(const cw_limits *limits) {
+    uint32_t n = 16;
+    while (n < 2 * limits->instruments) n *= 2;
+    return n;
+}
+
+/* Give the next `size` bytes of the block at *at; only counts when the block is NULL. */
+static void *cut(uint8_t *block, size_t *at, size_t size) {
+    size_t start = *at;
+    *at += round_up(size);
+    return block ? block + start : NULL;
+}
+
+static size_t lay_out(cw_engine *self, uint8_t *block, const cw_limits *l) {
+    size_t at = 0;
+    cw_engine counted;
+    uint32_t n = l->instruments, slots = symbol_slots(l);
+    (void)cut(block, &at, sizeof *self);
+    if (!self) self = &counted;
+    self->books.tops = cut(block, &at, sizeof(cw_top) * n);
+    self->books.net_ask = cut(block, &at, sizeof(double) * n);
+    self->books.net_bid = cut(block, &at, sizeof(double) * n);
+    self->crosses.routes = cut(block, &at, sizeof(cw_route) * 2 * l->pairs);
+    self->crosses.peers = cut(block, &at, sizeof(cw_peer) * 2 * l->pairs);
+    self->crosses.peer_first = cut(block, &at, sizeof(uint32_t) * (n + 1));
+    self->crosses.open_count = cut(block, &at, sizeof(uint32_t) * n);
+    self->ring.slots = cut(block, &at, sizeof(cw_signal) * l->signals);
+    self->venues = cut(block, &at, sizeof(cw_venue) * l->venues);
+    self->pulses = cut(block, &at, sizeof(cw_pulse) * l->lines);
+    self->counts = cut(block, &at, sizeof(uint64_t) * CW_KINDS * n);
+    for (uint32_t i = 0; i < l->venues; i++) {
+        cw_symbol *symbols = cut(block, &at, sizeof(cw_symbol) * slots);
+        if (block) cw_symbols_init(&self->venues[i].symbols, symbols, slots);
+    }
+    return at;
+}
+
+size_t cw_engine_size(const cw_limits *limits) {
+    return limits_are_sane(limits) ? lay_out(NULL, NULL, limits) : 0;
+}
+
+cw_engine *cw_engine_init(void *memory, const cw_limits *limits, const cw_ops *ops) {
+    cw_engine *self = memory;
+    cw_signal *slots;
+    (void)lay_out(self, memory, limits);
+    self->ops = ops;
+    self->limits = *limits;
+    self->books.capacity = limits->instruments;
+    self->crosses.pair_capacity = limits->pairs;
+    self->crosses.instrument_capacity = limits->instruments;
+    slots = self->ring.slots;
+    cw_ring_init(&self->ring, slots, limits->signals);
+    self->deadline = INT64_MAX;
+    (void)cw_crosses_set(&self->crosses, NULL, 0);
+    return self;
+}
+
+/* ---- directory ---- */
+
+int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t liveness_limit_ns,
+                        double fee_bps, int seq_is_rising, uint16_t *id) {
+    cw_venue *venue;
+    if (self->venue_count == self->limits.venues || !cw_layout_is_valid(layout)) return CW_FULL;
+    *id = self->venue_count++;
+    venue = &self->venues[*id];
+    venue->layout = layout;
+    venue->liveness_limit_ns = liveness_limit_ns;
+    venue->fee_bps = fee_bps;
+    venue->seq_is_rising = seq_is_rising != 0;
+    return CW_OK;
+}
+
+int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
+                             uint32_t symbol_len, double fee_bps, double multiplier,
+                             uint32_t *id) {
+    int code;
+    if (venue >= self->venue_count || self->instrument_count == self->limits.instruments)
+        return CW_FULL;
+    code = cw_symbols_add(&self->venues[venue].symbols, symbol, symbol_len,
+                          self->instrument_count);
+    if (code != CW_OK) return code;
+    *id = self->instrument_count++;
+    self->books.count = self->instrument_count;
+    cw_top_init(&self->books, *id, venue, fee_bps, multiplier);
+    return CW_OK;
+}
+
+int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t count) {
+    if ((uint64_t)2 * count > self->limits.signals) return CW_FULL;
+    for (uint32_t i = 0; i < count; i++)
+        if (pairs[i].a >= self->instrument_count || pairs[i].b >= self->instrument_count)
+            return CW_FULL;
+    return cw_crosses_set(&self->crosses, pairs, count);
+}
+
+/* Instruments that the scanner made on the way have a symbol but no top yet. */
+static void adopt(cw_engine *self, uint32_t instrument, uint16_t line) {
+    uint16_t venue = self->pulses[line].venue;
+    if (CW_LIKELY(instrument < self->books.count)) return;
+    for (uint32_t i = self->books.count; i <= instrument; i++)
+        cw_top_init(&self->books, i, venue, self->venues[venue].fee_bps, 1.0);
+    self->books.count = instrument + 1;
+}
+
+/* ---- lines and time ---- */
+
+/* Do something to every top of a line and close what was open on it. */
+static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason) {
+    cw_moment now = {0, self->ts_now, self->mono_now};
+    uint32_t written = 0;
+    for (uint32_t i = 0; i < self->books.count; i++) {
+        if (self->books.tops[i].line != line) continue;
+        if (reason == CW_CLOSE_LIVENESS) {
+            cw_top_set_live(&self->books, i, 0);
+        } else {
+            cw_top_invalidate(&self->books, i);
+        }
+        written += cw_crosses_close(&self->crosses, &self->books, i, reason, &now, &self->ring);
+    }
+    return written;
+}
+
+static void move_clock(cw_engine *self, int64_t ts_now, int64_t mono_now) {
+    self->ts_now = ts_now;
+    if (mono_now > self->mono_now) self->mono_now = mono_now;
+}
+
+uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now) {
+    uint32_t written = 0;
+    move_clock(self, ts_now, mono_now);
+    if (CW_LIKELY(self->mono_now <= self->deadline)) return 0;
+    self->deadline = INT64_MAX;
+    for (uint16_t i = 0; i < self->line_count; i++) {
+        cw_pulse *pulse = &self->pulses[i];
+        int64_t end;
+        if (!pulse->is_open || !pulse->is_live) continue;
+        end = pulse->last_mono + pulse->limit_ns;
+        if (self->mono_now > end) {
+            pulse->is_live = 0;
+            written += silence(self, i, CW_CLOSE_LIVENESS);
+        } else if (end < self->deadline) {
+            self->deadline = end;
+        }
+    }
+    return written;
+}
+
+void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now) {
+    cw_pulse *pulse = &self->pulses[line];
+    move_clock(self, ts_now, mono_now);
+    pulse->epoch++;
+    pulse->is_open = pulse->is_live = 1;
+    pulse->last_mono = self->mono_now;
+    if (pulse->last_mono + pulse->limit_ns < self->deadline)
+        self->deadline = pulse->last_mono + pulse->limit_ns;
+}
+
+uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now) {
+    move_clock(self, ts_now, mono_now);
+    self->pulses[line].is_open = self->pulses[line].is_live = 0;
+    return silence(self, line, CW_CLOSE_LOST);
+}
+
+/* ---- records ---- */
+
+static void put_row(cw_batch *batch, const cw_record *row) {
+    if (batch->count < batch->capacity) batch->rows[batch->count++] = *row;
+}
+
+void cw_engine_end_stage(cw_engine *self, cw_stage stage) {
+    int64_t now = self->clock.now_ns(self->clock.user);
+    int64_t took = now > self->stage_began ? now - self->stage_began : 0;
+    self->stage_ns[stage] = took < CW_NOT_SAMPLED ? (uint32_t)took : CW_NOT_SAMPLED - 1;
+    self->stage_began = now;
+    cw_histogram_record(&self->stages[stage], (uint64_t)took);
+}
+
+/* Time the signals that were written since `first`: all of them by the read, a sampled read's by
+ * stages. */
+static void time_signals(cw_engine *self, uint64_t first) {
+    int64_t done = self->clock.now_ns(self->clock.user);
+    int64_t took = done > self->mono_now ? done - self->mono_now : 0;
+    for (uint64_t i = first; i != self->ring.head; i++) {
+        cw_signal *signal = &self->ring.slots[i & (self->ring.capacity - 1)];
+        cw_histogram_record(&self->rx_to_signal, (uint64_t)took);
+        if (!self->is_sampling) continue;
+        signal->d_decode = self->stage_ns[CW_STAGE_DECODE];
+        signal->d_book = self->stage_ns[CW_STAGE_BOOK];
+        signal->d_detect = self->stage_ns[CW_STAGE_DETECT];
+    }
+}
+
+static uint32_t take_quote(cw_engine *self, uint16_t line, const cw_quote *quote) {
+    const cw_pulse *pulse = &self->pulses[line];
+    cw_moment now = {quote->ts_exch, self->ts_now, self->mono_now};
+    uint64_t before = self->ring.head;
+    uint32_t written;
+    if (cw_top_apply(&self->books, quote, self->mono_now, line, pulse->epoch,
+                     self->venues[pulse->venue].seq_is_rising) != CW_OK)
+        return 0;
+    cw_engine_stage(self, CW_STAGE_BOOK);
+    written = cw_crosses_look(&self->crosses, &self->books, quote->instrument, &now, &self->ring);
+    cw_engine_stage(self, CW_STAGE_DETECT);
+    if (CW_UNLIKELY(written && self->clock.now_ns)) time_signals(self, before);
+    return written;
+}
+
+uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
+                        uint32_t instrument, cw_record *row) {
+    adopt(self, instrument, line);
+    self->counts[instrument * CW_KINDS + kind]++;
+    if (scanned == CW_SCAN_QUOTE) {
+        row->quote.ts_rx = self->ts_now;
+        put_row(&self->quotes, row);
+        return take_quote(self, line, &row->quote);
+    }
+    if (scanned == CW_SCAN_TRADE) {
+        row->trade.ts_rx = self->ts_now;
+        put_row(&self->trades, row);
+    }
+    return 0;
+}
+
+uint32_t cw_engine_distrust(cw_engine *self, uint16_t line, uint32_t instrument) {
+    cw_moment now = {0, self->ts_now, self->mono_now};
+    if (instrument == CW_NO_INSTRUMENT) return silence(self, line, CW_CLOSE_GATE);
+    adopt(self, instrument, line);
+    cw_top_invalidate(&self->books, instrument);
+    return cw_crosses_close(&self->crosses, &self->books, instrument, CW_CLOSE_GATE, &now,
+                            &self->ring);
+}

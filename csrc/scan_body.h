@@ -1,0 +1,712 @@
+/* scan_body.h — the scanner of scan.h, compiled once per level as part of ops_body.h.
+ *
+ * Read from the end: ops_scan tries the templates (match), else walks the text (walk_value),
+ * recognises the kind of message (recognise), reads its slots (read_slots) and learns (learn). */
+
+/* What follows a literal in a template. Slots that are compared as text (the tag) are literal. */
+enum hole {
+    HOLE_END = 0,
+    HOLE_DECIMAL_STRING,
+    HOLE_INTEGER_STRING,
+    HOLE_INTEGER_NUMBER,
+    HOLE_SYMBOL,
+    HOLE_BOOL,
+    HOLE_SIDE,
+    HOLE_SKIP_STRING,
+    HOLE_SKIP_NUMBER
+};
+
+/* The slots of one record, read. */
+typedef struct values {
+    union {
+        double d;
+        uint64_t u;
+    } slot[CW_SLOTS];
+    uint32_t seen;
+    uint32_t flags;
+    uint32_t instrument;
+} values;
+
+#define BIT(slot) (1u << (slot))
+#define PRICES                                                                                  \
+    (BIT(CW_SLOT_BID) | BIT(CW_SLOT_BID_QTY) | BIT(CW_SLOT_ASK) | BIT(CW_SLOT_ASK_QTY) |        \
+     BIT(CW_SLOT_PRICE) | BIT(CW_SLOT_QTY))
+
+/* A time in ms that fits in 63 bits of ns. */
+#define TS_MS_MAX (INT64_MAX / 1000000)
+
+/* ------------------------------------------------------------------ values to records */
+
+static inline void write_quote(const values *v, cw_quote *q, uint16_t venue) {
+    int has_both = v->slot[CW_SLOT_BID].d > 0 && v->slot[CW_SLOT_BID_QTY].d > 0 &&
+                   v->slot[CW_SLOT_ASK].d > 0 && v->slot[CW_SLOT_ASK_QTY].d > 0;
+    q->ts_exch = (int64_t)v->slot[CW_SLOT_TS_MS].u * 1000000;
+    q->ts_rx = 0;
+    q->seq = v->slot[CW_SLOT_SEQ].u;
+    q->bid = v->slot[CW_SLOT_BID].d;
+    q->bid_qty = v->slot[CW_SLOT_BID_QTY].d;
+    q->ask = v->slot[CW_SLOT_ASK].d;
+    q->ask_qty = v->slot[CW_SLOT_ASK_QTY].d;
+    q->instrument = v->instrument;
+    q->venue = venue;
+    q->flags = (uint16_t)(v->flags | (has_both ? 0 : CW_FLAG_ONE_SIDED));
+}
+
+static inline void write_trade(const values *v, cw_trade *t, uint16_t venue) {
+    int is_sell = v->seen & BIT(CW_SLOT_BUYER_IS_MAKER)
+                      ? v->slot[CW_SLOT_BUYER_IS_MAKER].u != 0
+                      : v->slot[CW_SLOT_SIDE].u != 0;
+    t->ts_exch = (int64_t)v->slot[CW_SLOT_TS_MS].u * 1000000;
+    t->ts_rx = 0;
+    t->seq = v->slot[CW_SLOT_SEQ].u;
+    t->trade_id = v->slot[CW_SLOT_TRADE_ID].u;
+    t->price = v->slot[CW_SLOT_PRICE].d;
+    t->qty = v->slot[CW_SLOT_QTY].d;
+    t->count = v->seen & BIT(CW_SLOT_COUNT) ? (uint32_t)v->slot[CW_SLOT_COUNT].u : 1;
+    t->side = is_sell ? -1 : 1;
+    t->kind = (uint8_t)v->slot[CW_SLOT_TRADE_KIND].u;
+    t->reserved = 0;
+    t->instrument = v->instrument;
+    t->venue = venue;
+    t->flags = (uint16_t)v->flags;
+}
+
+static inline int write_record(const values *v, const cw_layout_message *message, cw_record *row,
+                               uint16_t venue) {
+    if (message->record == CW_QUOTE) {
+        write_quote(v, &row->quote, venue);
+        return CW_SCAN_QUOTE;
+    }
+    write_trade(v, &row->trade, venue);
+    return CW_SCAN_TRADE;
+}
+
+/* 0 buy, 1 sell, -1 neither. */
+static inline int side_of(const uint8_t *p, uint32_t n) {
+    uint32_t word = cw_load_u32(p) | 0x20202020u; /* to lower case; reads into the guard */
+    if (n == 3) return (word & 0xFFFFFF) == 0x797562 /* buy */ ? 0 : -1;
+    if (n == 4) return word == 0x6C6C6573 /* sell */ ? 1 : -1;
+    return -1;
+}
+
+/* ------------------------------------------------------------------ templates: verify */
+
+static inline int literal_matches(const uint8_t *p, const uint8_t *literal, uint32_t n) {
+    for (uint32_t k = 0; k < n; k += 16) {
+        uint32_t rest = n - k, need = rest >= 16 ? 0xFFFF : (1u << rest) - 1;
+        if ((~equal16(load16(p + k), load16(literal + k)) & need) != 0) return 0;
+    }
+    return 1;
+}
+
+/* Bytes up to the closing quote of a string without escapes or control characters; n_max + 1
+ * when there is no such quote within n_max bytes. */
+static inline uint32_t plain_string(const uint8_t *p, uint32_t n_max) {
+    for (uint32_t i = 0; i <= n_max; i += 16) {
+        vec16 v = load16(p + i);
+        uint32_t quotes = equal16(v, _mm_set1_epi8('"'));
+        uint32_t others = equal16(v, _mm_set1_epi8('\\')) |
+                          equal16(_mm_min_epu8(v, _mm_set1_epi8(0x1F)), v);
+        if (quotes | others) {
+            uint32_t at = (uint32_t)__builtin_ctz(quotes | others);
+            return quotes >> at & 1 ? i + at : n_max + 1;
+        }
+    }
+    return n_max + 1;
+}
+
+/* Length of the JSON number at p, 0 when there is none. Reads [p, end). */
+static uint32_t number_length(const uint8_t *p, const uint8_t *end) {
+    const uint8_t *start = p, *digits;
+    if (p < end && *p == '-') p++;
+    digits = p;
+    while (p < end && *p >= '0' && *p <= '9') p++;
+    if (p == digits || (*digits == '0' && p - digits > 1)) return 0;
+    if (p < end && *p == '.') {
+        digits = ++p;
+        while (p < end && *p >= '0' && *p <= '9') p++;
+        if (p == digits) return 0;
+    }
+    if (p < end && (*p == 'e' || *p == 'E')) {
+        p++;
+        if (p < end && (*p == '+' || *p == '-')) p++;
+        digits = p;
+        while (p < end && *p >= '0' && *p <= '9') p++;
+        if (p == digits) return 0;
+    }
+    return (uint32_t)(p - start);
+}
+
+/* Read one hole at p into v. Returns its length, or 0 for a disagreement (no hole is empty). */
+static inline uint32_t match_hole(const cw_scanner *self, const cw_step *step, const uint8_t *p,
+                                  const uint8_t *end, values *v) {
+    uint32_t n, flags, at, quotes;
+    switch (step->hole) {
+    case HOLE_DECIMAL_STRING:
+        quotes = find32(p, '"');
+        n = (uint32_t)__builtin_ctzll((uint64_t)quotes | 1ull << 32);
+        if (CW_UNLIKELY(n - 1 >= 31 || p[0] == '-')) return 0;
+        if (CW_UNLIKELY(read_decimal(p, n, &v->slot[step->slot].d, &flags, &at) != CW_OK))
+            return 0;
+        v->flags |= flags;
+        return n;
+    case HOLE_INTEGER_STRING:
+    case HOLE_INTEGER_NUMBER:
+        n = digit_run(p);
+        if (CW_UNLIKELY(n - 1 >= 20)) return 0;
+        if (CW_UNLIKELY(p[0] == '0' && n > 1 && step->hole == HOLE_INTEGER_NUMBER)) return 0;
+        if (CW_UNLIKELY(!read_integer(p, n, &v->slot[step->slot].u))) return 0;
+        return n;
+    case HOLE_SYMBOL:
+        quotes = find32(p, '"');
+        n = (uint32_t)__builtin_ctzll((uint64_t)quotes | 1ull << 32);
+        if (CW_UNLIKELY(n - 1 >= 31)) return 0;
+        v->instrument = cw_symbols_find(self->symbols, p, n);
+        return CW_LIKELY(v->instrument != CW_NO_INSTRUMENT) ? n : 0;
+    case HOLE_BOOL:
+        v->slot[step->slot].u = p[0] == 't';
+        n = p[0] == 't' ? 4 : 5;
+        return memcmp(p, p[0] == 't' ? "true" : "false", n) == 0 ? n : 0;
+    case HOLE_SIDE:
+        n = (p[0] | 0x20) == 'b' ? 3 : 4;
+        v->slot[step->slot].u = (uint64_t)side_of(p, n);
+        return side_of(p, n) >= 0 ? n : 0;
+    case HOLE_SKIP_STRING:
+        n = plain_string(p, (uint32_t)(end - p));
+        return n <= (uint32_t)(end - p) ? n : 0;
+    default: /* HOLE_SKIP_NUMBER */
+        return number_length(p, end);
+    }
+}
+
+/* 1 when the whole message agrees with the template; v holds its slots. */
+static inline int match(const cw_scanner *self, const cw_template *t, const uint8_t *p,
+                        const uint8_t *end, values *v) {
+    v->seen = t->seen;
+    v->flags = 0;
+    for (const cw_step *step = t->steps;; step++) {
+        uint32_t n = step->literal_len;
+        if (CW_UNLIKELY((uint32_t)(end - p) < n)) return 0;
+        if (!literal_matches(p, t->text + step->literal_at, n)) return 0;
+        p += n;
+        if (step->hole == HOLE_END) return p == end;
+        n = match_hole(self, step, p, end, v);
+        if (CW_UNLIKELY(n == 0 || (uint32_t)(end - p) < n)) return 0;
+        p += n;
+    }
+}
+
+/* ------------------------------------------------------------------ the order-free walk */
+
+typedef struct found {
+    uint32_t at, len;
+    uint8_t text; /* cw_text_kind */
+} found;
+
+typedef struct mark { /* a scalar that may become a hole */
+    uint32_t at, len;
+    uint8_t slot, text;
+} mark;
+
+typedef struct walk {
+    cw_scanner *self;
+    const uint8_t *start, *end;
+    uint32_t depth;
+    uint32_t seen;
+    uint32_t element_count; /* of the array of records */
+    uint32_t mark_count;
+    const uint8_t *element_next; /* behind the first element of the array of records */
+    found slot[CW_SLOTS];
+    mark marks[CW_TEMPLATE_STEPS];
+} walk;
+
+#define NO_NODE 0xFFFFu
+
+static const uint8_t *refuse(walk *w, const uint8_t *p, int code) {
+    w->self->error.code = code;
+    w->self->error.at = (uint64_t)(p - w->start);
+    return NULL;
+}
+
+static const uint8_t *refuse_here(walk *w, const uint8_t *p) {
+    return refuse(w, p, p >= w->end ? CW_E_JSON_CUT : CW_E_JSON_SYNTAX);
+}
+
+static inline const uint8_t *skip_space(const uint8_t *p, const uint8_t *end) {
+    while (p < end && (*p == ' ' || *p == '\n' || *p == '\t' || *p == '\r')) p++;
+    return p;
+}
+
+/* p stands behind the opening quote. Returns the closing quote; *is_plain: no escapes. */
+static const uint8_t *walk_string(walk *w, const uint8_t *p, int *is_plain) {
+    static const char SIMPLE[] = "\"\\/bfnrt";
+    uint32_t left = (uint32_t)(w->end - p), n = plain_string(p, left);
+    *is_plain = 1;
+    if (n <= left && p + n < w->end) return p + n;
+    for (; p < w->end; p++) {
+        if (*p == '"') return p;
+        if (*p < 0x20) return refuse_here(w, p);
+        if (*p != '\\') continue;
+        *is_plain = 0;
+        if (++p >= w->end) break;
+        if (*p == 'u') {
+            for (int i = 0; i < 4; i++) {
+                if (++p >= w->end) return refuse_here(w, w->end);
+                if (!((*p >= '0' && *p <= '9') || ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'f')))
+                    return refuse_here(w, p);
+            }
+        } else if (*p == 0 || !memchr(SIMPLE, *p, sizeof SIMPLE - 1)) {
+            return refuse_here(w, p);
+        }
+    }
+    return refuse_here(w, w->end);
+}
+
+/* The child of `node` at this key, or NO_NODE. */
+static uint32_t child_at_key(const cw_layout *layout, uint32_t node, const uint8_t *key,
+                             uint32_t len) {
+    const cw_layout_node *parent;
+    if (node == NO_NODE || len > CW_KEY_MAX) return NO_NODE;
+    parent = &layout->nodes[node];
+    for (uint32_t i = 0; i < parent->child_count; i++) {
+        const cw_layout_node *child = &layout->nodes[parent->child_first + i];
+        if (child->index == CW_INDEX_KEY && child->key_len == len &&
+            memcmp(child->key, key, len) == 0)
+            return parent->child_first + i;
+    }
+    return NO_NODE;
+}
+
+static uint32_t child_at_index(const cw_layout *layout, uint32_t node, uint32_t index) {
+    const cw_layout_node *parent;
+    if (node == NO_NODE) return NO_NODE;
+    parent = &layout->nodes[node];
+    for (uint32_t i = 0; i < parent->child_count; i++) {
+        const cw_layout_node *child = &layout->nodes[parent->child_first + i];
+        if (child->index == index || child->index == CW_INDEX_EACH) return parent->child_first + i;
+    }
+    return NO_NODE;
+}
+
+/* Note that `node` stands at [at, at + len); 0 when its slot was taken before. */
+static int take_slot(walk *w, uint32_t node, const uint8_t *at, uint32_t len, cw_text_kind text) {
+    uint32_t slot = node == NO_NODE ? CW_SLOT_NONE : w->self->layout->nodes[node].slot;
+    if (text == CW_TEXT_STRING || text == CW_TEXT_NUMBER || text == CW_TEXT_BOOL) {
+        if (w->mark_count < CW_TEMPLATE_STEPS)
+            w->marks[w->mark_count] =
+                (mark){(uint32_t)(at - w->start), len, (uint8_t)slot, (uint8_t)text};
+        w->mark_count++;
+    }
+    if (slot == CW_SLOT_NONE) return 1;
+    if (w->seen & BIT(slot)) {
+        refuse(w, at, CW_E_KEY_DOUBLED);
+        return 0;
+    }
+    w->seen |= BIT(slot);
+    w->slot[slot] = (found){(uint32_t)(at - w->start), len, (uint8_t)text};
+    return 1;
+}
+
+static const uint8_t *walk_value(walk *w, const uint8_t *p, uint32_t node);
+
+static const uint8_t *walk_object(walk *w, const uint8_t *p, uint32_t node) {
+    p = skip_space(p + 1, w->end);
+    if (p < w->end && *p == '}') return p + 1;
+    for (;;) {
+        const uint8_t *key, *key_end;
+        int is_plain;
+        uint32_t child;
+        if (p >= w->end || *p != '"') return refuse_here(w, p);
+        key = p + 1;
+        if (!(key_end = walk_string(w, key, &is_plain))) return NULL;
+        /* a key with escapes is taken for one that we do not know */
+        child = is_plain ? child_at_key(w->self->layout, node, key, (uint32_t)(key_end - key))
+                         : NO_NODE;
+        p = skip_space(key_end + 1, w->end);
+        if (p >= w->end || *p != ':') return refuse_here(w, p);
+        if (!(p = walk_value(w, skip_space(p + 1, w->end), child))) return NULL;
+        p = skip_space(p, w->end);
+        if (p < w->end && *p == '}') return p + 1;
+        if (p >= w->end || *p != ',') return refuse_here(w, p);
+        p = skip_space(p + 1, w->end);
+    }
+}
+
+/* The elements of the array of records: the first is walked as a record, the others are only
+ * validated here and walked again by ops_scan_next. */
+static const uint8_t *walk_record(walk *w, const uint8_t *p, uint32_t child, uint32_t index) {
+    if (index == 0) {
+        if (w->element_count) return refuse(w, p, CW_E_KEY_DOUBLED);
+        p = walk_value(w, p, child);
+        w->element_next = p;
+    } else {
+        p = walk_value(w, p, NO_NODE);
+    }
+    w->element_count = index + 1;
+    return p;
+}
+
+static const uint8_t *walk_array(walk *w, const uint8_t *p, uint32_t node) {
+    const cw_layout *layout = w->self->layout;
+    p = skip_space(p + 1, w->end);
+    if (p < w->end && *p == ']') return p + 1;
+    for (uint32_t index = 0;; index++) {
+        uint32_t child = child_at_index(layout, node, index);
+        int is_record = child != NO_NODE && child == layout->each_node;
+        p = is_record ? walk_record(w, p, child, index) : walk_value(w, p, child);
+        if (!p) return NULL;
+        p = skip_space(p, w->end);
+        if (p < w->end && *p == ']') return p + 1;
+        if (p >= w->end || *p != ',') return refuse_here(w, p);
+        p = skip_space(p + 1, w->end);
+    }
+}
+
+static const uint8_t *walk_word(walk *w, const uint8_t *p, uint32_t node, const char *word,
+                                uint32_t n, cw_text_kind text) {
+    for (uint32_t i = 0; i < n; i++)
+        if (p + i >= w->end || p[i] != (uint8_t)word[i]) return refuse_here(w, p + i);
+    return take_slot(w, node, p, n, text) ? p + n : NULL;
+}
+
+static const uint8_t *walk_container(walk *w, const uint8_t *p, uint32_t node) {
+    const uint8_t *next;
+    int is_object = *p == '{';
+    if (!take_slot(w, node, p, 1, is_object ? CW_TEXT_OBJECT : CW_TEXT_ARRAY)) return NULL;
+    if (++w->depth > CW_JSON_DEPTH) return refuse(w, p, CW_E_JSON_DEPTH);
+    next = is_object ? walk_object(w, p, node) : walk_array(w, p, node);
+    w->depth--;
+    return next;
+}
+
+/* Walk one value; returns what is behind it, or NULL with the error set. */
+static const uint8_t *walk_value(walk *w, const uint8_t *p, uint32_t node) {
+    const uint8_t *end;
+    int is_plain;
+    uint32_t n;
+    if (p >= w->end) return refuse_here(w, p);
+    switch (*p) {
+    case '{':
+    case '[': return walk_container(w, p, node);
+    case '"':
+        if (!(end = walk_string(w, ++p, &is_plain))) return NULL;
+        return take_slot(w, node, p, (uint32_t)(end - p), CW_TEXT_STRING) ? end + 1 : NULL;
+    case 't': return walk_word(w, p, node, "true", 4, CW_TEXT_BOOL);
+    case 'f': return walk_word(w, p, node, "false", 5, CW_TEXT_BOOL);
+    case 'n': return walk_word(w, p, node, "null", 4, CW_TEXT_NULL);
+    default:
+        n = number_length(p, w->end);
+        if (n == 0) return refuse_here(w, *p == '-' ? p + 1 : p);
+        return take_slot(w, node, p, n, CW_TEXT_NUMBER) ? p + n : NULL;
+    }
+}
+
+/* ------------------------------------------------------------------ slots to values */
+
+static int refuse_slot(walk *w, const found *f, uint32_t offset, int code) {
+    refuse(w, w->start + f->at + offset, code);
+    return code;
+}
+
+static uint64_t hash_text(const uint8_t *p, uint32_t n) { /* FNV-1a, 64 bits */
+    uint64_t h = 0xCBF29CE484222325u;
+    for (uint32_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3u;
+    return h;
+}
+
+static int read_price(walk *w, const found *f, values *v, uint32_t slot) {
+    uint32_t flags = 0, at = 0;
+    int code = ops_decimal(w->start + f->at, f->len, &v->slot[slot].d, &flags, &at);
+    if (code != CW_OK) return refuse_slot(w, f, at, code);
+    if (v->slot[slot].d < 0) return refuse_slot(w, f, 0, CW_E_NUMBER_RANGE);
+    v->flags |= flags;
+    return CW_OK;
+}
+
+static int read_whole(walk *w, const found *f, values *v, uint32_t slot, uint64_t max) {
+    uint32_t at = 0;
+    const uint8_t *p = w->start + f->at;
+    int code = cw_integer_read(p, f->len, &v->slot[slot].u, &at);
+    if (code != CW_OK && slot == CW_SLOT_TRADE_ID && f->len) {
+        v->slot[slot].u = hash_text(p, f->len);
+        v->flags |= CW_FLAG_ID_HASHED;
+        return CW_OK;
+    }
+    if (code != CW_OK) return refuse_slot(w, f, at, code);
+    if (v->slot[slot].u > max) return refuse_slot(w, f, 0, CW_E_NUMBER_RANGE);
+    return CW_OK;
+}
+
+static int read_slot(walk *w, uint32_t slot, values *v) {
+    const found *f = &w->slot[slot];
+    const uint8_t *p = w->start + f->at;
+    int side;
+    if (BIT(slot) & PRICES) return read_price(w, f, v, slot);
+    switch (slot) {
+    case CW_SLOT_SEQ:
+    case CW_SLOT_TRADE_ID: return read_whole(w, f, v, slot, UINT64_MAX);
+    case CW_SLOT_TS_MS: return read_whole(w, f, v, slot, TS_MS_MAX);
+    case CW_SLOT_COUNT: return read_whole(w, f, v, slot, UINT32_MAX);
+    case CW_SLOT_BUYER_IS_MAKER: v->slot[slot].u = *p == 't'; return CW_OK;
+    case CW_SLOT_TRADE_KIND:
+        v->slot[slot].u = !(f->len == 6 && memcmp(p, "MARKET", 6) == 0);
+        return CW_OK;
+    case CW_SLOT_SIDE:
+        side = side_of(p, f->len);
+        v->slot[slot].u = (uint64_t)side;
+        return side < 0 ? refuse_slot(w, f, 0, CW_E_TYPE) : CW_OK;
+    default: return CW_OK; /* symbol, tag, containers: no value of their own */
+    }
+}
+
+/* Read every slot that this kind of message uses, checking each one's JSON type first. */
+static int read_slots(walk *w, const cw_layout_message *message, values *v) {
+    uint32_t missing = message->required & ~w->seen;
+    memset(v, 0, sizeof *v);
+    v->instrument = w->self->instrument;
+    v->seen = w->seen & message->used;
+    if (missing) {
+        refuse(w, w->end, CW_E_KEY_MISSING);
+        return CW_E_KEY_MISSING;
+    }
+    for (uint32_t rest = v->seen; rest; rest &= rest - 1) {
+        uint32_t slot = (uint32_t)__builtin_ctz(rest);
+        int code;
+        if (w->slot[slot].text != message->text[slot])
+            return refuse_slot(w, &w->slot[slot], 0, CW_E_TYPE);
+        if ((code = read_slot(w, slot, v)) != CW_OK) return code;
+    }
+    return CW_OK;
+}
+
+/* ------------------------------------------------------------------ recognising */
+
+static const cw_layout_message *recognise(const walk *w) {
+    const cw_layout *layout = w->self->layout;
+    const found *tag = &w->slot[CW_SLOT_TAG];
+    int has_tag = (w->seen & BIT(CW_SLOT_TAG)) != 0;
+    if (w->seen & BIT(CW_SLOT_CONTROL)) return NULL;
+    for (uint32_t i = 0; i < layout->message_count; i++) {
+        const cw_layout_message *m = &layout->messages[i];
+        if (m->tag_len == 0 ? has_tag : !has_tag || tag->text != CW_TEXT_STRING) continue;
+        if (m->tag_len && (tag->len != m->tag_len ||
+                           memcmp(w->start + tag->at, m->tag, m->tag_len) != 0))
+            continue;
+        if (m->any_of && !(m->any_of & w->seen)) continue;
+        return m;
+    }
+    return NULL;
+}
+
+/* Find the instrument of the symbol that was seen; a new one is made where that is allowed. */
+static int find_instrument(walk *w) {
+    cw_scanner *self = w->self;
+    const found *f = &w->slot[CW_SLOT_SYMBOL];
+    const uint8_t *p = w->start + f->at;
+    int code;
+    if (!(w->seen & BIT(CW_SLOT_SYMBOL)) || f->text != CW_TEXT_STRING) return CW_OK;
+    self->instrument = cw_symbols_find(self->symbols, p, f->len);
+    if (self->instrument != CW_NO_INSTRUMENT) return CW_OK;
+    if (!self->instrument_next || f->len == 0 || f->len > CW_SYMBOL_MAX)
+        return refuse_slot(w, f, 0, CW_E_SYMBOL_UNKNOWN);
+    if (*self->instrument_next >= self->instrument_limit)
+        return refuse_slot(w, f, 0, CW_E_SYMBOLS_FULL);
+    code = cw_symbols_add(self->symbols, p, f->len, *self->instrument_next);
+    if (code != CW_OK) return refuse_slot(w, f, 0, CW_E_SYMBOLS_FULL);
+    self->instrument = (*self->instrument_next)++;
+    return CW_OK;
+}
+
+/* ------------------------------------------------------------------ templates: learn */
+
+static enum hole hole_for(const mark *m, uint32_t used) {
+    uint32_t slot = m->slot;
+    if (m->text == CW_TEXT_BOOL)
+        return slot == CW_SLOT_BUYER_IS_MAKER && (used & BIT(slot)) ? HOLE_BOOL : HOLE_END;
+    if (m->len == 0) return HOLE_END; /* an empty string stays literal */
+    if (slot == CW_SLOT_TAG || slot == CW_SLOT_TRADE_KIND) return HOLE_END;
+    if (slot != CW_SLOT_NONE && (used & BIT(slot))) {
+        if (BIT(slot) & PRICES)
+            return m->text == CW_TEXT_STRING ? HOLE_DECIMAL_STRING : HOLE_END;
+        if (slot == CW_SLOT_SYMBOL) return HOLE_SYMBOL;
+        if (slot == CW_SLOT_SIDE) return HOLE_SIDE;
+        return m->text == CW_TEXT_STRING ? HOLE_INTEGER_STRING : HOLE_INTEGER_NUMBER;
+    }
+    return m->text == CW_TEXT_STRING ? HOLE_SKIP_STRING : HOLE_SKIP_NUMBER;
+}
+
+/* Write the message's structure into t; 0 when it does not fit. `v` keeps what is literal. */
+static int build_template(const walk *w, const cw_layout_message *message, cw_template *t) {
+    uint32_t at = 0, text = 0;
+    t->step_count = 0;
+    t->message = (uint16_t)(message - w->self->layout->messages);
+    t->seen = w->seen & message->used;
+    for (uint32_t i = 0; i <= w->mark_count; i++) {
+        const mark *m = i < w->mark_count ? &w->marks[i] : NULL;
+        uint32_t stop = m ? m->at : (uint32_t)(w->end - w->start);
+        enum hole hole = m ? hole_for(m, message->used) : HOLE_END;
+        if (m && hole == HOLE_END) continue;
+        if (t->step_count == CW_TEMPLATE_STEPS || text + (stop - at) + 16 > CW_TEMPLATE_TEXT)
+            return 0;
+        memcpy(t->text + text, w->start + at, stop - at);
+        t->steps[t->step_count++] =
+            (cw_step){(uint16_t)text, (uint16_t)(stop - at), (uint8_t)hole, m ? m->slot : 0, {0}};
+        text += stop - at;
+        if (m) at = m->at + m->len;
+    }
+    return 1;
+}
+
+/* A price that is a JSON number has no hole, and the kind of a trade is not read from a template:
+ * messages with the one or an unusual other are not learned. */
+static int is_learnable(const walk *w, const cw_layout_message *message, const values *v) {
+    if (w->element_count > 1 || w->mark_count >= CW_TEMPLATE_STEPS) return 0;
+    if ((v->flags & CW_FLAG_ID_HASHED) || v->slot[CW_SLOT_TRADE_KIND].u) return 0;
+    for (uint32_t i = 0; i < w->mark_count; i++) {
+        const mark *m = &w->marks[i];
+        if (m->slot != CW_SLOT_NONE && (BIT(m->slot) & PRICES & message->used) &&
+            m->text != CW_TEXT_STRING)
+            return 0;
+    }
+    return 1;
+}
+
+static void to_front(cw_scanner *self, uint32_t position) {
+    uint8_t index = self->order[position];
+    memmove(self->order + 1, self->order, position);
+    self->order[0] = index;
+}
+
+/* Keep the structure of a message that was understood. A stream whose key order keeps changing is
+ * learned from only now and then, so that it does not pay for what it cannot use. */
+static void learn(const walk *w, const cw_layout_message *message, const values *v) {
+    cw_scanner *self = w->self;
+    uint32_t position;
+    if (!self->predicts || !is_learnable(w, message, v)) return;
+    if (++self->miss_run > 32 && (self->miss_run & 15)) return;
+    if (self->template_count < CW_TEMPLATES) {
+        position = self->template_count;
+        self->order[position] = (uint8_t)position;
+    } else {
+        position = CW_TEMPLATES - 1; /* the least recently used one goes */
+    }
+    if (!build_template(w, message, &self->templates[self->order[position]])) {
+        self->templates[self->order[position]].step_count = 0;
+        return;
+    }
+    if (position == self->template_count) self->template_count++;
+    to_front(self, position);
+}
+
+/* ------------------------------------------------------------------ entry points */
+
+static int fail_message(walk *w) {
+    cw_error error = w->self->error;
+    /* say whose message it was, where its symbol was read before the fault */
+    (void)find_instrument(w);
+    w->self->error = error;
+    return error.code;
+}
+
+static void begin_walk(walk *w, cw_scanner *self, const uint8_t *p, const uint8_t *end) {
+    w->self = self;
+    w->start = p;
+    w->end = end;
+    w->depth = w->seen = w->element_count = w->mark_count = 0;
+    w->element_next = NULL;
+}
+
+/* The message was walked and is of a known kind: read its first record. */
+static int take_first(walk *w, const cw_layout_message *message, cw_record *row) {
+    cw_scanner *self = w->self;
+    values v;
+    int code;
+    self->kind = message->kind;
+    if (self->layout->each_node != 0xFFFF && w->element_count == 0 &&
+        message->record != CW_COUNTED) {
+        uint32_t head = BIT(CW_SLOT_SYMBOL) | BIT(CW_SLOT_TAG);
+        if (message->required & head & ~w->seen || self->instrument == CW_NO_INSTRUMENT) {
+            refuse(w, w->end, CW_E_KEY_MISSING);
+            return CW_E_KEY_MISSING;
+        }
+        return CW_SCAN_COUNTED; /* an empty array of records */
+    }
+    if ((code = read_slots(w, message, &v)) != CW_OK) return code;
+    if (message->record == CW_COUNTED) return CW_SCAN_COUNTED;
+    self->matched = message;
+    self->next_at = w->element_count > 1 ? w->element_next : NULL;
+    learn(w, message, &v);
+    return write_record(&v, message, row, self->venue);
+}
+
+static __attribute__((noinline)) int scan_by_walk(cw_scanner *self, const uint8_t *p,
+                                                  const uint8_t *end, cw_record *row) {
+    const cw_layout_message *message;
+    const uint8_t *rest;
+    walk w;
+    int code;
+    begin_walk(&w, self, p, end);
+    if ((size_t)(end - p) == self->layout->word_len &&
+        memcmp(p, self->layout->word, self->layout->word_len) == 0 && p != end)
+        return CW_SCAN_CONTROL;
+    rest = walk_value(&w, skip_space(p, end), 0);
+    if (!rest) return fail_message(&w);
+    rest = skip_space(rest, end);
+    if (rest != end) {
+        refuse(&w, rest, CW_E_JSON_TRAILING);
+        return fail_message(&w);
+    }
+    if (!(message = recognise(&w))) return CW_SCAN_CONTROL;
+    if ((code = find_instrument(&w)) != CW_OK) return code;
+    code = take_first(&w, message, row);
+    if (code < CW_E_FIRST && self->next_at) {
+        self->message = p;
+        self->message_end = end;
+    }
+    return code;
+}
+
+static int ops_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row) {
+    const uint8_t *end = p + n;
+    self->instrument = CW_NO_INSTRUMENT;
+    self->next_at = NULL;
+    for (uint32_t i = 0; i < self->template_count; i++) {
+        const cw_template *t = &self->templates[self->order[i]];
+        const cw_layout_message *message = &self->layout->messages[t->message];
+        values v;
+        memset(v.slot, 0, sizeof v.slot);
+        if (!match(self, t, p, end, &v)) continue;
+        if (CW_UNLIKELY(v.slot[CW_SLOT_TS_MS].u > TS_MS_MAX ||
+                        v.slot[CW_SLOT_COUNT].u > UINT32_MAX))
+            break;
+        if (CW_UNLIKELY(i)) to_front(self, i);
+        self->miss_run = 0;
+        self->hits++;
+        self->kind = message->kind;
+        self->instrument = v.instrument;
+        return write_record(&v, message, row, self->venue);
+    }
+    self->misses++;
+    return scan_by_walk(self, p, end, row);
+}
+
+/* Records behind the first are rare (a push of several trades): each element is walked again.
+ * Symbol and tag stand outside the elements; they were read with the first record. */
+static int ops_scan_next(cw_scanner *self, cw_record *row) {
+    const uint8_t *p = self->next_at;
+    cw_layout_message element;
+    values v;
+    walk w;
+    int code;
+    if (!p) return CW_SCAN_END;
+    begin_walk(&w, self, self->message, self->message_end);
+    p = skip_space(p, w.end);
+    if (p >= w.end || *p != ',') return self->next_at = NULL, CW_SCAN_END;
+    p = walk_value(&w, skip_space(p + 1, w.end), self->layout->each_node);
+    self->next_at = p;
+    if (!p) return self->error.code;
+    element = *self->matched;
+    element.required &= ~(BIT(CW_SLOT_SYMBOL) | BIT(CW_SLOT_TAG));
+    if ((code = read_slots(&w, &element, &v)) != CW_OK) return self->next_at = NULL, code;
+    return write_record(&v, &element, row, self->venue);
+}

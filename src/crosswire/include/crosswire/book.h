@@ -1,0 +1,58 @@
+/* book.h — the top of book of every instrument, and what makes it readable.
+ *
+ * A top is valid when it was quoted since its line was opened, both sides are there and it is not
+ * crossed or locked. It is readable when it is valid and its line is alive. The net prices are
+ * what a taker pays and gets after fees; for a top that is not readable they are +inf and -inf,
+ * so that nothing ever crosses it. */
+#ifndef CROSSWIRE_BOOK_H
+#define CROSSWIRE_BOOK_H
+
+#include "record.h"
+
+#define CW_NO_LINE 0xFFFFu
+
+typedef struct cw_top {
+    double bid, bid_qty, ask, ask_qty;
+    uint64_t seq;
+    int64_t ts_exch, ts_rx, mono_rx;
+    double cost_factor;  /* 1 + taker fee */
+    double yield_factor; /* 1 - taker fee */
+    double multiplier;   /* base units per unit of size */
+    uint32_t epoch;      /* of the line, when it was quoted */
+    uint16_t line;       /* CW_NO_LINE until it is quoted */
+    uint16_t venue;
+    uint32_t flags;
+    uint8_t is_valid;
+    uint8_t is_live; /* its line is alive */
+    uint8_t reserved[2];
+    uint64_t quotes;
+    uint64_t stale; /* quotes refused because their seq did not rise */
+    uint64_t reserved2;
+} cw_top;
+
+_Static_assert(sizeof(cw_top) == 128, "two cache lines");
+
+typedef struct cw_books {
+    cw_top *tops;
+    double *net_ask; /* per instrument: ask * cost_factor, or +inf */
+    double *net_bid; /* per instrument: bid * yield_factor, or -inf */
+    uint32_t capacity;
+    uint32_t count;
+} cw_books;
+
+/* Set a top to "never quoted" with these terms. */
+void cw_top_init(cw_books *self, uint32_t instrument, uint16_t venue, double fee_bps,
+                 double multiplier);
+
+/* Put a quote into its top. CW_OK when it was accepted; CW_FULL when `seq_is_rising` and its seq
+ * does not rise on the same line and epoch: it is then counted as stale and not applied. */
+int cw_top_apply(cw_books *self, const cw_quote *quote, int64_t mono_rx, uint16_t line,
+                 uint32_t epoch, int seq_is_rising);
+
+/* Make a top unreadable until its next quote. */
+void cw_top_invalidate(cw_books *self, uint32_t instrument);
+
+/* Say whether the line of a top is alive. */
+void cw_top_set_live(cw_books *self, uint32_t instrument, int is_live);
+
+#endif

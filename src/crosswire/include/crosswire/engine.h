@@ -1,0 +1,132 @@
+/* engine.h — instruments, tops, crosses, the ring, and the clock that only moves by stamps.
+ *
+ * All memory is one block lent by the owner. An engine has one writer thread. */
+#ifndef CROSSWIRE_ENGINE_H
+#define CROSSWIRE_ENGINE_H
+
+#include "cross.h"
+#include "histogram.h"
+#include "ops.h"
+
+#define CW_KINDS 8 /* kinds of message counted per instrument */
+
+/* Stages of the hot path that a sampled read is timed by. */
+typedef enum cw_stage {
+    CW_STAGE_FRAME = 0,
+    CW_STAGE_DECODE,
+    CW_STAGE_BOOK,
+    CW_STAGE_DETECT,
+    CW_STAGES
+} cw_stage;
+
+#define CW_SAMPLE_EVERY 64 /* one read in so many is timed by stages */
+
+typedef struct cw_limits {
+    uint32_t instruments, pairs, lines, venues, signals; /* signals: a power of two */
+    uint32_t reserved;
+} cw_limits;
+
+typedef struct cw_venue {
+    cw_symbols symbols;
+    const cw_layout *layout;
+    int64_t liveness_limit_ns;
+    double fee_bps; /* of instruments that are found on the way */
+    uint8_t seq_is_rising;
+    uint8_t reserved[7];
+} cw_venue;
+
+/* What the engine knows of a connection. */
+typedef struct cw_pulse {
+    int64_t last_mono; /* last byte received */
+    int64_t limit_ns;
+    uint32_t epoch;
+    uint16_t venue;
+    uint8_t is_open;
+    uint8_t is_live;
+} cw_pulse;
+
+/* Rows for a consumer of records: feeding stops when a batch is full. */
+typedef struct cw_batch {
+    cw_record *rows; /* 64-byte aligned */
+    uint32_t count, capacity;
+} cw_batch;
+
+typedef struct cw_clock {
+    int64_t (*now_ns)(void *user); /* monotonic; NULL: nothing is timed */
+    void *user;
+} cw_clock;
+
+typedef struct cw_engine {
+    const cw_ops *ops;
+    cw_limits limits;
+    cw_books books;
+    cw_crosses crosses;
+    cw_ring ring;
+    cw_venue *venues;
+    cw_pulse *pulses;  /* per line */
+    uint64_t *counts;  /* [instrument][CW_KINDS] */
+    cw_batch quotes, trades;
+    cw_clock clock;
+    int64_t mono_now, ts_now;
+    int64_t deadline; /* no line can fall silent before this */
+    uint32_t instrument_count;
+    uint16_t venue_count, line_count;
+    uint8_t takes_unknown; /* unknown symbols become instruments (replay, decode) */
+    uint8_t latest_only;   /* feeding does not stop at the first signal */
+    uint8_t is_sampling;   /* the read in hand is timed by stages */
+    uint8_t reserved[5];
+    uint64_t reads;
+    int64_t stage_began;
+    uint32_t stage_ns[CW_STAGES]; /* of the message in hand, while sampling */
+    uint64_t messages;
+    uint64_t errors[CW_E_COUNT];
+    cw_histogram rx_to_signal; /* ns from the read to the signal in the ring */
+    cw_histogram stages[CW_STAGES];
+} cw_engine;
+
+/* Bytes of memory that an engine of these limits needs, 64-byte aligned; 0: limits are absurd. */
+size_t cw_engine_size(const cw_limits *limits);
+
+/* Build an engine in `memory` of cw_engine_size(limits) bytes, 64-byte aligned and zeroed. */
+cw_engine *cw_engine_init(void *memory, const cw_limits *limits, const cw_ops *ops);
+
+/* Add a venue; *id is set. CW_FULL when there is no room. The layout must outlive the engine. */
+int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t liveness_limit_ns,
+                        double fee_bps, int seq_is_rising, uint16_t *id);
+
+/* Add an instrument; *id is set. CW_FULL without room, CW_E_SYMBOL_UNKNOWN for a bad symbol. */
+int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
+                             uint32_t symbol_len, double fee_bps, double multiplier, uint32_t *id);
+
+/* Declare the pairs; all open routes must have been closed. CW_FULL as cw_crosses_set, or when
+ * the ring has not room for all routes of one instrument. */
+int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t count);
+
+/* Let time pass: a line silent for longer than its limit is dead, and what was open on it is
+ * closed. Stamps that run backwards are taken as standing still. Returns signals written; the
+ * ring must have been drained. */
+uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now);
+
+/* A line is open: its stream starts afresh. */
+void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now);
+
+/* A line ended: its tops are unreadable and what was open on it is closed. Returns signals. */
+uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now);
+
+/* One decoded record of `line`, in row; counts it, applies it, looks at its routes. Returns
+ * signals written. */
+uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
+                        uint32_t instrument, cw_record *row);
+
+/* A message of `line` was lost to an error: what it may have changed is not readable until the
+ * next quote. `instrument` is CW_NO_INSTRUMENT when it cannot be told. Returns signals. */
+uint32_t cw_engine_distrust(cw_engine *self, uint16_t line, uint32_t instrument);
+
+/* The stage that began at the last call ends now. */
+void cw_engine_end_stage(cw_engine *self, cw_stage stage);
+
+static inline void cw_engine_stage(cw_engine *self, cw_stage stage) {
+    if (CW_UNLIKELY(self->is_sampling)) cw_engine_end_stage(self, stage);
+}
+
+#endif

@@ -1,0 +1,93 @@
+/* line.h — one connection's bytes, from the receive buffer to the ring: the whole hot path.
+ *
+ * The receive engine writes at cw_line_tail, then calls cw_line_feed with ONE stamp per read and
+ * calls it again with n = 0 while it says CW_FED_MORE. Nothing here allocates. */
+#ifndef CROSSWIRE_LINE_H
+#define CROSSWIRE_LINE_H
+
+#include "buffer.h"
+#include "engine.h"
+#include "frame.h"
+#include "utf8.h"
+
+/* Bits that cw_line_feed returns. */
+#define CW_FED_MORE 0x1u     /* stopped early: call again with n = 0 */
+#define CW_FED_SIGNALS 0x2u  /* the ring holds signals */
+#define CW_FED_CONTROL 0x4u  /* the inbox holds messages for the control plane */
+#define CW_FED_RECORDS 0x8u  /* a batch is full */
+#define CW_FED_BROKEN 0x10u  /* protocol error: line->error; the connection must be failed */
+#define CW_FED_CLOSED 0x20u  /* a close frame was received: nothing more is read */
+
+/* One entry of the inbox: this head, then `len` bytes, padded to 4. */
+typedef struct cw_inbox_entry {
+    uint32_t len;
+    uint8_t opcode;
+    uint8_t reserved[3];
+} cw_inbox_entry;
+
+typedef struct cw_line_error {
+    cw_error error;
+    uint64_t message; /* ordinal of the message on this line, from 0 */
+    uint32_t instrument;
+    uint32_t reserved;
+} cw_line_error;
+
+#define CW_LINE_ERRORS 16 /* most recent message errors that are kept until read */
+
+typedef struct cw_line {
+    cw_engine *engine;
+    cw_buffer rx;
+    cw_scanner scanner;
+    uint8_t *inbox;
+    uint32_t inbox_len, inbox_capacity;
+    uint8_t *assembly; /* fragments and frames larger than the receive buffer; guards around */
+    uint32_t assembly_len, message_max;
+    uint32_t fragment_count, fragments_max;
+    cw_utf8 utf8;
+    cw_frame streamed;     /* a frame whose payload goes to the assembly piece by piece */
+    uint64_t streamed_len; /* bytes of it that have arrived */
+    uint16_t id;
+    uint8_t role;
+    uint8_t opcode; /* of the fragmented message in progress, 0: none */
+    uint8_t is_streaming;
+    uint8_t is_done; /* broken or closed: nothing more is read */
+    uint8_t has_close;
+    uint8_t reserved;
+    int64_t ts_rx, mono_rx;
+    uint64_t bytes, frames, messages, controls, unread_controls;
+    uint64_t stream_at; /* stream offset of rx.data[0] */
+    cw_error error;     /* of the protocol */
+    uint64_t error_count;
+    cw_line_error errors[CW_LINE_ERRORS];
+    uint8_t reserved2[64];
+} cw_line;
+
+typedef struct cw_line_memory {
+    void *rx;       /* cw_buffer_size(rx_capacity) bytes */
+    uint32_t rx_capacity;
+    uint32_t inbox_capacity;
+    uint8_t *inbox;
+    uint8_t *assembly; /* CW_GUARD_BEFORE + message_max + CW_GUARD_AFTER bytes */
+    uint32_t message_max;
+    uint32_t fragments_max;
+} cw_line_memory;
+
+/* Make a line of `venue`. CW_FULL when the engine has no room for another; CW_E_FRAME_TOO_BIG
+ * when the inbox cannot hold a control frame. */
+int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue, cw_role role,
+                 const cw_line_memory *memory);
+
+/* The connection is open (again): forget all stream state, keep the counters and templates. */
+void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now);
+
+/* The connection ended. Returns signals written. */
+uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now);
+
+/* Where to write next; *free_size is never 0 for a line that is not done. */
+uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size);
+
+/* `n` bytes were written at the tail at this moment. Returns CW_FED_ bits; 0: all was read and
+ * nothing needs attention. */
+uint32_t cw_line_feed(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx);
+
+#endif
