@@ -1,0 +1,1 @@
+"""crosswire: exchange market data to arbitrage signals."""

@@ -1,0 +1,1 @@
+# One mirror per header of include/crosswire; declarations only.

@@ -1,0 +1,1 @@
+"""Cython declarations of the C kernels: ``from crosswire.kernels.book cimport cw_top``."""

@@ -1,0 +1,51 @@
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+cdef extern from "crosswire/signal.h" nogil:
+    enum:
+        CW_SIGNAL_OPEN
+        CW_SIGNAL_UPDATE
+        CW_SIGNAL_CLOSE
+        CW_NOT_SAMPLED
+
+    ctypedef struct cw_leg:
+        uint16_t venue
+        int8_t side
+        uint8_t fee_mode
+        uint32_t instrument
+        double vwap
+        double limit
+        double qty
+        uint64_t book_seq
+        int64_t ts_exch
+        uint32_t age_us
+        uint32_t lag_us
+        int32_t skew_us
+        uint32_t skew_err_us
+
+    ctypedef struct cw_signal:
+        uint64_t seq
+        uint64_t opp_id
+        uint32_t rule_id
+        uint8_t kind
+        uint8_t event
+        uint8_t n_legs
+        uint8_t close_reason
+        uint32_t gates
+        uint32_t flags
+        int64_t ts_exch
+        int64_t ts_rx
+        int64_t mono_rx
+        uint32_t d_decode
+        uint32_t d_book
+        uint32_t d_detect
+        uint32_t d_publish
+        int64_t ts_open
+        double qty
+        double notional_ref
+        double profit_ref
+        double ev_ref
+        float gross_bps
+        float net_bps
+        float worst_bps
+        float risk_bps
+        cw_leg legs[4]
