@@ -1,0 +1,50 @@
+"""Exceptions: the type says whose fault it was.
+
+:class:`VenueError` is theirs (what arrived on a socket), :class:`UsageError` is ours (what the
+caller or the configuration said), :class:`RecordingError` is a file's.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CrosswireError",
+    "HandshakeError",
+    "RecordingError",
+    "SubscriptionError",
+    "UsageError",
+    "VenueError",
+]
+
+
+class CrosswireError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class UsageError(CrosswireError):
+    """The caller or the configuration asked for something that cannot be done."""
+
+
+class RecordingError(CrosswireError):
+    """A recording or capture file cannot be read; the message says at which byte or line."""
+
+
+class VenueError(CrosswireError):
+    """A venue sent something wrong.
+
+    Attributes:
+        code: the error's name, as in ``docs/errors.md``.
+        at: byte offset of the fault in the message or stream.
+    """
+
+    def __init__(self, code: str, at: int = 0, text: str = "") -> None:
+        super().__init__(f"{code} at byte {at}" + (f": {text}" if text else ""))
+        self.code = code
+        self.at = at
+
+
+class HandshakeError(VenueError):
+    """The WebSocket upgrade was refused or was not an upgrade."""
+
+
+class SubscriptionError(VenueError):
+    """A venue refused a subscription, or did not acknowledge it in time."""

@@ -1,0 +1,88 @@
+"""The one seam to the outside world: time, randomness, sockets and files.
+
+Everything else in the package takes these from here, or has them passed in, so that a test can
+put simulated ones in their place. A test bans their direct use elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+__all__ = ["Seam", "System", "open_file"]
+
+
+def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO[Any]:
+    """Open a file; the only place where the package does."""
+    return open(path, mode, **options)
+
+
+class Seam:
+    """What a session needs from the world: a clock, randomness, sleep and connections.
+
+    Subclass it to simulate; :class:`System` is the real one.
+    """
+
+    def time_ns(self) -> int:
+        """Return UTC in ns, for stamps only."""
+        raise NotImplementedError
+
+    def monotonic_ns(self) -> int:
+        """Return monotonic ns, for every duration."""
+        raise NotImplementedError
+
+    def uniform(self, low: float, high: float) -> float:
+        """Return a random float in [low, high], for jitter."""
+        raise NotImplementedError
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for ``seconds``."""
+        raise NotImplementedError
+
+    async def connect(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        server_hostname: str | None,
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        """Open one connection; with ``tls`` the certificate is verified for the host name."""
+        raise NotImplementedError
+
+
+class System(Seam):
+    """The real world: the system's clocks and the running event loop."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+
+    def time_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._random.uniform(low, high)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def connect(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        server_hostname: str | None,
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        loop = asyncio.get_running_loop()
+        return await loop.create_connection(
+            protocol_factory, host, port, ssl=tls, server_hostname=server_hostname
+        )
