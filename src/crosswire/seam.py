@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import ssl
 import time
 from collections.abc import Callable
@@ -40,6 +41,10 @@ class Seam:
         """Return a random float in [low, high], for jitter."""
         raise NotImplementedError
 
+    def random_bytes(self, n: int) -> bytes:
+        """Return ``n`` unpredictable bytes, for masks and keys."""
+        raise NotImplementedError
+
     async def sleep(self, seconds: float) -> None:
         """Wait for ``seconds``."""
         raise NotImplementedError
@@ -68,8 +73,15 @@ class System(Seam):
     def monotonic_ns(self) -> int:
         return time.monotonic_ns()
 
+    def wait_until(self, mono_ns: int) -> None:
+        """Block until monotonic time ``mono_ns``."""
+        time.sleep(max(0, mono_ns - time.monotonic_ns()) / 1e9)
+
     def uniform(self, low: float, high: float) -> float:
         return self._random.uniform(low, high)
+
+    def random_bytes(self, n: int) -> bytes:
+        return secrets.token_bytes(n)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -1,0 +1,130 @@
+"""The ``protocol`` engine: the loop's own transport, plain or TLS, with a buffered protocol.
+
+The transport writes into the line's receive buffer and the line parses it in place; a read is
+stamped once. Until the upgrade is answered the bytes go to the handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from ..codec import encode_frame
+from ..engine import Line
+from ..errors import HandshakeError, VenueError
+from ..handshake import HEAD_MAX, ClientHandshake
+from ..seam import Seam
+
+__all__ = ["LineProtocol"]
+
+
+class LineProtocol(asyncio.BufferedProtocol):
+    """One connection of a client.
+
+    Args:
+        line: where the bytes go after the upgrade.
+        handshake: the upgrade to be made.
+        seam: for the stamps of the opening and the end.
+        on_open: called when the line was opened, before any byte of it is parsed.
+
+    Attributes:
+        upgraded: done when the upgrade was answered; raises HandshakeError.
+        ended: done when the connection is over; its result is the error that ended it, or None.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        handshake: ClientHandshake,
+        seam: Seam,
+        on_open: Callable[[int, int], None],
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._line = line
+        self._handshake: ClientHandshake | None = handshake
+        self._seam = seam
+        self._on_open = on_open
+        self._head = memoryview(bytearray(HEAD_MAX))
+        self._transport: asyncio.Transport | None = None
+        self.upgraded: asyncio.Future[None] = loop.create_future()
+        self.upgraded.add_done_callback(_retrieve)
+        self.ended: asyncio.Future[Exception | None] = loop.create_future()
+
+    # ---- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not derive from asyncio.Transport
+        self._transport = cast(asyncio.Transport, transport)
+        if self._handshake:
+            self._transport.write(self._handshake.request())
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._head if self._handshake else self._line.window()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._handshake:
+            self._receive_head(self._head[:nbytes])
+        elif self._line.stamp(nbytes):
+            self._finish()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.upgraded.done():
+            self.upgraded.set_exception(
+                HandshakeError("handshake-cut", 0, str(exc or "the connection was closed"))
+            )
+        if not self.ended.done():
+            self.ended.set_result(self._line.error or exc)
+
+    # ---- ours
+
+    def write(self, frame: bytes) -> None:
+        """Send one frame; ignored when the connection is over."""
+        if self._transport and not self._transport.is_closing():
+            self._transport.write(frame)
+
+    def close(self) -> None:
+        """Close after what was written has been sent."""
+        if self._transport:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        if self._transport:
+            self._transport.abort()
+
+    def _receive_head(self, data: memoryview) -> None:
+        assert self._handshake
+        try:
+            rest = self._handshake.receive(data)
+        except VenueError as error:
+            if not self.upgraded.done():
+                self.upgraded.set_exception(error)
+            self.abort()
+            return
+        if rest is None:
+            return
+        self._handshake = None
+        ts, mono = self._seam.time_ns(), self._seam.monotonic_ns()
+        self._line.open(ts, mono)
+        self._on_open(ts, mono)
+        self.upgraded.set_result(None)
+        if rest and self._line.feed(rest, ts, mono):
+            self._finish()
+
+    def _finish(self) -> None:
+        """The line reads no more: the peer closed, which the control handler has answered, or it
+        broke the protocol, which is answered here. What was written leaves before the end."""
+        if self._line.error is not None:
+            code = self._line.close_code.to_bytes(2, "big")
+            self.write(encode_frame(8, code, self._seam.random_bytes(4)))
+        self.close()
+
+
+def _retrieve(future: asyncio.Future[None]) -> None:
+    """Look at the result, which nobody else may do when a connect ran out of time."""
+    if not future.cancelled():
+        future.exception()
