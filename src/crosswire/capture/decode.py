@@ -1,0 +1,139 @@
+"""Decode single frames to records, one JSON object each: what ``crosswire decode`` prints."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..codec import encode_frame
+from ..engine import Engine
+from ..errors import UsageError
+from ..venue import Control, Venue
+
+__all__ = ["Decoder", "shortest"]
+
+TEXT, BINARY = 1, 2
+_DECODINGS = {
+    "raw": lambda text: (TEXT, text.encode()),
+    "b64": lambda text: (BINARY, base64.b64decode(text, validate=True)),
+    "hex": lambda text: (BINARY, bytes.fromhex(text)),
+}
+_FLAGS = {1: "inexact", 2: "one-sided", 4: "id-hashed"}
+
+Rows = np.ndarray[Any, np.dtype[np.void]]
+
+
+def shortest(value: float) -> str:
+    """Return the shortest decimal text that gives the same double; whole numbers without ``.0``."""
+    text = repr(float(value))
+    return text[:-2] if text.endswith(".0") else text
+
+
+def _json_text(record: dict[str, Any]) -> str:
+    """JSON with every float as its shortest text."""
+    fields = (
+        f"{json.dumps(key)}:{shortest(item) if isinstance(item, float) else json.dumps(item)}"
+        for key, item in record.items()
+    )
+    return "{" + ",".join(fields) + "}"
+
+
+def _frame_of(line: str) -> tuple[int, bytes]:
+    """Read one input line: an object with ``raw``, ``b64`` or ``hex``, or the frame's text itself.
+
+    Raises:
+        UsageError: the encoded bytes cannot be read.
+    """
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if isinstance(value, dict):
+        for key, decode in _DECODINGS.items():
+            if isinstance(value.get(key), str):
+                try:
+                    return decode(value[key])
+                except ValueError as error:
+                    raise UsageError(f"{key}: {error}") from None
+    return TEXT, line.encode("utf-8", "surrogateescape")
+
+
+class Decoder:
+    """Frames of one venue to records.
+
+    Args:
+        venue: whose frames they are.
+        isa: instruction-set level.
+
+    Attributes:
+        errors: bad frames so far.
+    """
+
+    def __init__(self, venue: Venue, isa: str | None = None) -> None:
+        self._venue = venue
+        self._engine = Engine(takes_unknown=True, signals_max=2, pairs_max=1, isa=isa)
+        self._engine.add_venue(venue.name, venue.layout, fee_bps=0.0)
+        self._line = self._engine.line(venue.name)
+        self._line.on_control = self._on_control
+        self._engine.on_quotes = lambda rows: self._keep("quote", rows)
+        self._engine.on_trades = lambda rows: self._keep("trade", rows)
+        self._found: list[tuple[str, Rows]] = []
+        self._unknown = False
+        self._line.open(0, 0)
+        self.errors = 0
+
+    def _keep(self, record: str, rows: Rows) -> None:
+        self._found.append((record, rows.copy()))
+
+    def _on_control(self, opcode: int, payload: bytes) -> None:
+        answer = self._venue.understand(payload.decode("utf-8", "replace"))
+        if opcode != TEXT or answer.control is Control.UNKNOWN:
+            self._unknown = True
+
+    def decode(self, lines: Iterable[str]) -> Iterator[str]:
+        """Yield one line of JSON per record, or per bad frame:
+        ``{"error": CODE, "at": OFFSET, "line": NUMBER}``. Empty lines are skipped."""
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield from self._decode_line(line.rstrip("\r\n"), number)
+
+    def _decode_line(self, line: str, number: int) -> Iterator[str]:
+        try:
+            opcode, payload = _frame_of(line)
+        except UsageError as error:
+            yield self._error("frame-text", 0, number, str(error))
+            return
+        self._unknown = False
+        self._line.feed(encode_frame(opcode, payload), 0, 0)
+        for record, rows in self._found:
+            for row in rows:
+                yield _json_text(self._record(record, row))
+        self._found.clear()
+        for bad in self._line.message_errors():
+            yield self._error(bad.code, bad.at, number)
+        if self._unknown:
+            yield self._error("message-unknown", 0, number)
+        if self._line.error is not None:  # UTF-8: a real connection would be failed here
+            header = len(encode_frame(opcode, payload)) - len(payload)
+            yield self._error(self._line.error.code, max(0, self._line.error.at - header), number)
+            self._line.open(0, 0)
+
+    def _error(self, code: str, at: int, number: int, text: str = "") -> str:
+        self.errors += 1
+        error: dict[str, Any] = {"error": code, "at": at, "line": number}
+        if text:
+            error["text"] = text
+        return _json_text(error)
+
+    def _record(self, record: str, row: np.void) -> dict[str, Any]:
+        symbol = self._engine.instruments[int(row["instrument"])][1]
+        fields: dict[str, Any] = {"record": record, "venue": self._venue.name, "symbol": symbol}
+        for name in row.dtype.names or ():
+            if name not in ("ts_rx", "instrument", "venue", "flags", "reserved"):
+                fields[name] = row[name].item()
+        fields["flags"] = [text for bit, text in _FLAGS.items() if int(row["flags"]) & bit]
+        return fields

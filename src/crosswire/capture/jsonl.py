@@ -1,0 +1,74 @@
+"""Captures as JSON lines, plain or gzip: one frame a line, in the order of receipt.
+
+``dir`` is ``recv`` for a server frame (others are skipped); ``raw`` is its text, or ``b64`` a
+binary frame; the receive time is ``ts_ns`` (ns), ``ts`` (seconds, decimal text) or ``rx_ns``
+(monotonic ns). A frame without a time keeps that of the frame before it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import json
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from ..errors import RecordingError
+from ..seam import open_file
+
+__all__ = ["CapturedFrame", "read_jsonl"]
+
+TEXT, BINARY = 1, 2
+
+
+class CapturedFrame(NamedTuple):
+    """One server frame: receive time in ns, opcode, payload."""
+
+    ts_ns: int
+    opcode: int
+    payload: bytes
+
+
+def _time_of(row: dict[str, Any], before: int) -> int:
+    for key in ("ts_ns", "rx_ns"):
+        if key in row:
+            return int(row[key])
+    return int(Decimal(row["ts"]) * 1_000_000_000) if "ts" in row else before
+
+
+def _payload_of(row: dict[str, Any]) -> tuple[int, bytes]:
+    if "b64" in row:
+        return BINARY, base64.b64decode(row["b64"], validate=True)
+    return TEXT, row["raw"].encode()
+
+
+def _lines(path: str | Path) -> Iterator[bytes]:
+    with open_file(path, "rb") as file:
+        is_gzip = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        stream: IO[bytes] = gzip.GzipFile(fileobj=file) if is_gzip else file  # type: ignore[assignment]
+        yield from stream
+
+
+def read_jsonl(path: str | Path) -> Iterator[CapturedFrame]:
+    """Yield the server frames of a capture.
+
+    Raises:
+        RecordingError: a line is no such object; the message holds its number.
+    """
+    before = 0
+    number = 0
+    try:
+        for number, line in enumerate(_lines(path), 1):
+            row = json.loads(line)
+            if row["dir"] != "recv":
+                continue
+            before = _time_of(row, before)
+            yield CapturedFrame(before, *_payload_of(row))
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
+        raise RecordingError(f"{path}: line {number}: {type(error).__name__}: {error}") from None
+    except (OSError, EOFError, binascii.Error) as error:
+        raise RecordingError(f"{path}: after line {number}: {error}") from None

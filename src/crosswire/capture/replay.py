@@ -1,0 +1,308 @@
+"""Replay: captures and recordings through the same engine, in one total order, by their stamps.
+
+The engine's time moves only by the stamps, so the same capture gives the same signals, however
+its reads are cut and whatever the instruction set. Where a capture ends its venue no longer
+speaks: its connection is lost at its last stamp.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..codec import encode_frame
+from ..config import Config, PairConfig, VenueConfig
+from ..engine import SIGNAL_DTYPE, Engine, Line, Pair
+from ..errors import RecordingError, UsageError
+from ..instruments import Instrument, cross_pairs
+from ..seam import open_file
+from ..venue import Control
+from ..venues import venue
+from .jsonl import read_jsonl
+from .recording import MAGIC, Kind, read_recording
+
+__all__ = ["Replay", "SignalDigest", "Step", "steps_of"]
+
+
+Cut = Callable[[bytes], Iterable[bytes]]
+
+
+class Step(NamedTuple):
+    """One thing that happened: what, on which venue's line, when, and its bytes."""
+
+    ts_rx: int
+    mono_rx: int
+    kind: Kind
+    venue: str
+    line: int
+    payload: bytes
+
+
+def _is_recording(path: str | Path) -> bool:
+    with open_file(path, "rb") as file:
+        return bool(file.read(len(MAGIC)) == MAGIC)
+
+
+def _recorded_steps(path: str | Path, venues: set[str]) -> Iterator[Step]:
+    names: dict[int, str] = {}
+    for entry in read_recording(path):
+        if entry.kind is Kind.OPENED:
+            names[entry.line] = entry.json()["venue"]
+        if entry.kind is Kind.CONFIG:
+            continue
+        name = "" if entry.kind is Kind.TICK else names.get(entry.line, "")
+        if entry.kind is Kind.TICK or name in venues:
+            yield Step(entry.ts_rx, entry.mono_rx, entry.kind, name, entry.line, entry.payload)
+
+
+def _captured_steps(path: str | Path, name: str) -> Iterator[Step]:
+    ts: int | None = None
+    for frame in read_jsonl(path):
+        if ts is None:
+            yield Step(frame.ts_ns, frame.ts_ns, Kind.OPENED, name, 0, b"")
+        ts = frame.ts_ns
+        yield Step(ts, ts, Kind.READ, name, 0, encode_frame(frame.opcode, frame.payload))
+    if ts is not None:
+        yield Step(ts, ts, Kind.LOST, name, 0, b"")
+
+
+def steps_of(captures: Iterable[tuple[str, str | Path]]) -> Iterator[Step]:
+    """Yield what happened in all captures, in the order of their stamps; captures of equal stamps
+    come in the order given. A recording of several venues keeps its own order.
+
+    Args:
+        captures: (venue name, path) of each.
+
+    Raises:
+        RecordingError: a file cannot be read.
+    """
+    recordings: dict[str, set[str]] = {}
+    streams: list[Iterator[Step]] = []
+    for name, path in captures:
+        try:
+            is_recording = _is_recording(path)
+        except OSError as error:
+            raise RecordingError(f"{path}: {error.strerror or error}") from None
+        if is_recording:
+            recordings.setdefault(str(path), set()).add(name)
+        else:
+            streams.append(_captured_steps(path, name))
+    streams.extend(_recorded_steps(path, names) for path, names in recordings.items())
+    return heapq.merge(*streams, key=lambda step: step.ts_rx)
+
+
+class SignalDigest:
+    """SHA-256 over signal records, with what depends on the machine's speed zeroed."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.count = 0
+        self.opens = 0
+
+    def add(self, signals: np.ndarray[Any, np.dtype[np.void]]) -> None:
+        """Take signals, an array of SIGNAL_DTYPE, shape (n,)."""
+        rows = signals.copy()
+        for name in ("mono_rx", "d_decode", "d_book", "d_detect", "d_publish"):
+            rows[name] = 0
+        self._hash.update(rows.tobytes())
+        self.count += len(rows)
+        self.opens += int((rows["event"] == 1).sum())
+
+    def hexdigest(self) -> str:
+        """Return the digest of all signals so far."""
+        return self._hash.hexdigest()
+
+
+class Replay:
+    """Captures, replayed through one engine.
+
+    Args:
+        captures: (venue name, path) of each capture or recording.
+        config: pairs, fees and thresholds; without pairs, every two instruments of one base and
+            quote at different venues are paired.
+        fee_bps: taker fee per side of every venue, instead of the configuration's.
+        open_net_bps: opening threshold of every pair, instead of the configuration's.
+        isa: instruction-set level.
+
+    Attributes:
+        engine: the engine; set ``on_quotes`` and ``on_trades`` before :meth:`run`.
+        on_signals: called with every batch of signals.
+    """
+
+    def __init__(
+        self,
+        captures: Iterable[tuple[str, str | Path]],
+        *,
+        config: Config | None = None,
+        fee_bps: float | None = None,
+        open_net_bps: float | None = None,
+        isa: str | None = None,
+    ) -> None:
+        self.captures = list(captures)
+        if not self.captures:
+            raise UsageError("nothing to replay")
+        self._config = config or Config()
+        self._fee_bps = fee_bps
+        self._open_net_bps = open_net_bps
+        self.names = list(dict.fromkeys(name for name, _ in self.captures))
+        self.instruments = self._find_instruments()
+        self.engine = self._build(isa)
+        self.digest = SignalDigest()
+        self.on_signals: Callable[[np.ndarray[Any, np.dtype[np.void]]], None] | None = None
+        self.engine.on_signals = self._take_signals
+        self._lines: dict[tuple[str, int], Line] = {}
+
+    # ---- directory
+
+    def _fee_of(self, name: str) -> float:
+        if self._fee_bps is not None:
+            return self._fee_bps
+        return self._terms_of(name).fee_bps
+
+    def _terms_of(self, name: str) -> VenueConfig:
+        market = venue(name)
+        default = VenueConfig(name, market.fee_bps, market.url)
+        return self._config.venues.get(name, default)
+
+    def _add_venues(self, engine: Engine) -> None:
+        for name in self.names:
+            engine.add_venue(
+                name,
+                venue(name).layout,
+                fee_bps=self._fee_of(name),
+                liveness_limit_s=self._terms_of(name).liveness_limit_s,
+            )
+
+    def _find_instruments(self) -> list[Instrument]:
+        """Read the captures once to learn which symbols they hold."""
+        engine = Engine(takes_unknown=True, signals_max=2, pairs_max=1)
+        self._add_venues(engine)
+        lines: dict[tuple[str, int], Line] = {}
+        for step in steps_of(self.captures):
+            self._apply(engine, lines, step)
+        return [
+            Instrument(name, native, venue(name).unified(native))
+            for name, native in engine.instruments
+        ]
+
+    def _pairs(self, ids: Mapping[tuple[str, str], int]) -> list[Pair]:
+        found: list[Pair] = []
+        for a, b, terms in self._named_pairs() or self._all_pairs():
+            opens = terms.open_net_bps if self._open_net_bps is None else self._open_net_bps
+            closes = min(terms.close_net_bps, opens) if self._open_net_bps is None else opens
+            if (a.venue, a.native) in ids and (b.venue, b.native) in ids:
+                one, other = ids[a.venue, a.native], ids[b.venue, b.native]
+                found.append(Pair(len(found) + 1, one, other, opens, closes, terms.qty_max))
+        return found
+
+    def _named_pairs(self) -> list[tuple[Instrument, Instrument, PairConfig]]:
+        def leg(name: str, symbol: str) -> Instrument:
+            return Instrument(name, venue(name).native(symbol), symbol)
+
+        return [(leg(*pair.a), leg(*pair.b), pair) for pair in self._config.pairs]
+
+    def _all_pairs(self) -> list[tuple[Instrument, Instrument, PairConfig]]:
+        opens, closes = self._config.open_net_bps, self._config.close_net_bps
+        terms = PairConfig(("", ""), ("", ""), opens, closes)
+        return [(a, b, terms) for a, b in cross_pairs(self.instruments)]
+
+    def _build(self, isa: str | None) -> Engine:
+        engine = Engine(isa=isa, instruments_max=max(16, len(self.instruments)))
+        self._add_venues(engine)
+        ids = {
+            (i.venue, i.native): engine.add_instrument(
+                i.venue, i.native, fee_bps=self._fee_of(i.venue)
+            )
+            for i in self.instruments
+        }
+        engine.set_pairs(self._pairs(ids))
+        return engine
+
+    # ---- running
+
+    def _take_signals(self, signals: np.ndarray[Any, np.dtype[np.void]]) -> None:
+        assert signals.dtype == SIGNAL_DTYPE
+        self.digest.add(signals)
+        if self.on_signals:
+            self.on_signals(signals)
+
+    def _apply(
+        self,
+        engine: Engine,
+        lines: dict[tuple[str, int], Line],
+        step: Step,
+        cut: Cut | None = None,
+    ) -> None:
+        if step.kind is Kind.TICK:
+            engine.advance(step.ts_rx, step.mono_rx)
+            return
+        line = lines.get((step.venue, step.line))
+        if line is None:
+            line = lines[step.venue, step.line] = engine.line(step.venue)
+            line.on_control = self._control_of(line, step.venue)
+        if step.kind is Kind.OPENED:
+            line.open(step.ts_rx, step.mono_rx)
+        elif step.kind is Kind.LOST:
+            line.lose(step.ts_rx, step.mono_rx)
+        elif step.kind is Kind.READ:
+            for piece in cut(step.payload) if cut else (step.payload,):
+                line.feed(piece, step.ts_rx, step.mono_rx)
+
+    @staticmethod
+    def _control_of(line: Line, name: str) -> Callable[[int, bytes], None]:
+        understand = venue(name).understand
+
+        def on_control(opcode: int, payload: bytes) -> None:
+            if opcode == 1 and understand(payload.decode()).control is Control.UNKNOWN:
+                line.reject()
+
+        return on_control
+
+    def run(
+        self, on_step: Callable[[Step], None] | None = None, cut: Cut | None = None
+    ) -> None:
+        """Replay everything.
+
+        Args:
+            on_step: called before each step, for pacing and progress.
+            cut: how to cut a read into pieces; the result is the same whatever it does.
+        """
+        for step in steps_of(self.captures):
+            if on_step:
+                on_step(step)
+            self._apply(self.engine, self._lines, step, cut)
+
+    def report(self) -> dict[str, Any]:
+        """Return the result as ``crosswire replay --json`` prints it."""
+        venues: dict[str, dict[str, Any]] = {name: {} for name in self.names}
+        for number, (name, native) in enumerate(self.engine.instruments):
+            top = self.engine.top(number)
+            has_top = top.quotes > 0
+            venues[name][native] = {
+                "counts": self.engine.counts(number),
+                "top": {
+                    "bid": top.bid,
+                    "bid_qty": top.bid_qty,
+                    "ask": top.ask,
+                    "ask_qty": top.ask_qty,
+                    "seq": top.seq,
+                }
+                if has_top
+                else None,
+                "book": None,
+            }
+        errors = self.engine.errors
+        return {
+            "messages": self.engine.message_count,
+            "errors": sum(errors.values()),
+            "error_names": errors,
+            "signals": self.digest.count,
+            "opens": self.digest.opens,
+            "signals_sha256": self.digest.hexdigest(),
+            "venues": venues,
+        }
