@@ -1,0 +1,32 @@
+"""Simulated venues with planted opportunities, and the judge of what an engine made of them.
+
+``plan`` and ``market`` make the events of a run, sans I/O and by seed; ``server`` speaks them over
+real TLS sockets (``python -m crosswire.sim``) and ``recorded`` writes them as a recording;
+``oracle`` tells the truth about a recording, slowly and plainly; ``judge`` compares an engine's
+signals with it.
+"""
+
+from .judge import Verdict, judge
+from .market import Event, generate, net_bps
+from .oracle import Close, Interval, Point, Truth, find_truth
+from .plan import Plan, Plant, Scenario, make_plan
+from .recorded import config_of, record
+
+__all__ = [
+    "Close",
+    "Event",
+    "Interval",
+    "Plan",
+    "Plant",
+    "Point",
+    "Scenario",
+    "Truth",
+    "Verdict",
+    "config_of",
+    "find_truth",
+    "generate",
+    "judge",
+    "make_plan",
+    "net_bps",
+    "record",
+]

@@ -1,0 +1,400 @@
+"""The truth about a recording: which opportunities stood, from when to when, at what edge.
+
+Strategy: one entry after the other, one message after the other, exact fractions wherever a
+float could err. It shares no code with the engine; it is slow and meant to be read.
+
+Rule 1: a READ or TICK first ends what relies on a line that has been silent for longer than its
+venue's limit; a READ then makes its own line alive, and its complete messages follow in order.
+Rule 2: a top is valid when it was quoted since its line was opened, both prices and sizes are
+above 0 and the bid is below the ask. It is readable when its line is alive as well.
+Rule 3: after every accepted quote, every pair that holds the instrument is evaluated, first buying
+the first instrument, then buying the second. It opens at ``open_net_bps``, it closes below that
+once it is at or below ``close_net_bps``, and closes at once when a top is not readable.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from ..capture import Entry, Kind
+from ..errors import RecordingError, VenueError
+from ..venue import SimQuote
+from ..venues import venue
+from .market import Speech, speech
+
+__all__ = ["Close", "Instrument", "Interval", "Point", "Truth", "find_truth"]
+
+DOUBT_BPS = 1e-6
+"""Nearer to a threshold than this, a float does not decide."""
+PROGRESS_ENTRIES = 10_000
+
+
+class Point(NamedTuple):
+    """One state of an open opportunity.
+
+    Attributes:
+        ts_rx: UTC ns of the entry.
+        trigger_instrument, trigger_seq: the quote that brought it about.
+        buy_seq, sell_seq: the two quotes it is made of.
+        net_bps, gross_bps: edge after and before fees.
+        qty: smaller of both sizes.
+    """
+
+    ts_rx: int
+    trigger_instrument: int
+    trigger_seq: int
+    buy_seq: int
+    sell_seq: int
+    net_bps: float
+    gross_bps: float
+    qty: float
+
+
+class Close(NamedTuple):
+    """How an opportunity ended: ``moved``, ``gate``, ``liveness`` or ``lost``."""
+
+    ts_rx: int
+    reason: str
+
+
+@dataclass
+class Interval:
+    """One opportunity; ``buy`` and ``sell`` are instrument ids, ``close`` is ``None`` when it
+    stood to the end."""
+
+    rule: int
+    buy: int
+    sell: int
+    points: list[Point]
+    close: Close | None = None
+
+
+class Instrument(NamedTuple):
+    """An instrument of the CONFIG entry."""
+
+    id: int
+    venue: str
+    symbol: str
+    multiplier: Fraction
+
+
+@dataclass
+class Truth:
+    """What a recording holds.
+
+    Attributes:
+        intervals: in order of opening.
+        counts: data messages by (venue, native symbol, kind), stale ones included.
+        stale: quotes that were dropped because their ``seq`` did not rise, by instrument id.
+        instruments: by id.
+        seqs: every accepted quote's ``seq``, by instrument id.
+    """
+
+    intervals: list[Interval] = field(default_factory=list)
+    counts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    stale: Counter[int] = field(default_factory=Counter)
+    instruments: dict[int, Instrument] = field(default_factory=dict)
+    seqs: dict[int, set[int]] = field(default_factory=dict)
+
+
+def find_truth(entries: Iterable[Entry], progress: Callable[[int], None] | None = None) -> Truth:
+    """Return the truth about a recording.
+
+    Args:
+        entries: in their total order.
+        progress: called with the number of entries done, now and then and at the end.
+
+    Raises:
+        RecordingError: data came before the CONFIG or OPENED entry that it needs.
+        VenueError: the bytes of a line are no WebSocket frames of a server.
+    """
+    oracle = _Oracle()
+    done = 0
+    for done, entry in enumerate(entries, start=1):
+        oracle.take(entry)
+        if progress is not None and done % PROGRESS_ENTRIES == 0:
+            progress(done)
+    if progress is not None:
+        progress(done)
+    return oracle.truth
+
+
+# ------------------------------------------------------------------ bytes to texts
+
+
+class _Frames:
+    """A server's WebSocket frames, put together to texts."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._fragments: list[bytes] = []
+        self._is_text = False
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """Yield the texts that these bytes complete."""
+        self._data += data
+        while (frame := self._next_frame()) is not None:
+            opcode, is_final, payload = frame
+            if opcode >= 8:
+                continue
+            if opcode:
+                self._is_text = opcode == 1
+            self._fragments.append(payload)
+            if is_final:
+                message = b"".join(self._fragments)
+                self._fragments.clear()
+                if self._is_text:
+                    yield message.decode()
+
+    def _next_frame(self) -> tuple[int, bool, bytes] | None:
+        """Return (opcode, is final, payload) and drop the frame, or ``None``: not yet."""
+        data = self._data
+        if len(data) < 2:
+            return None
+        if data[0] & 0x70 or data[1] & 0x80:
+            raise VenueError("frame-bits", 0, "a reserved bit or a mask in a server's frame")
+        size, start = data[1], 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(data[2:start], "big")
+        if len(data) < start or len(data) < start + size:
+            return None
+        frame = data[0] & 0x0F, bool(data[0] & 0x80), bytes(data[start : start + size])
+        del data[: start + size]
+        return frame
+
+
+# ------------------------------------------------------------------ state
+
+
+class _Line:
+    """One connection, as it is now."""
+
+    def __init__(self, name: str, mono_rx: int) -> None:
+        self.venue = name
+        self.speech: Speech = speech(name)
+        self.is_rising = venue(name).layout.seq_is_rising
+        self.frames = _Frames()
+        self.last_seq: dict[int, int] = {}
+        self.last_rx = mono_rx
+        self.is_alive = True
+
+
+class _Top:
+    """The best bid and ask of an instrument, as texts, floats and, when needed, fractions."""
+
+    def __init__(self, instrument: Instrument, line: _Line, quote: SimQuote) -> None:
+        self.line = line
+        self.quote = quote
+        self.seq = quote.seq
+        self.bid, self.ask = float(quote.bid), float(quote.ask)
+        self._multiplier = instrument.multiplier
+        is_positive = min(self.bid, self.ask, float(quote.bid_qty), float(quote.ask_qty)) > 0
+        is_apart = self.bid < self.ask or Fraction(quote.bid) < Fraction(quote.ask)
+        self.is_valid = is_positive and is_apart
+
+    def ask_qty(self) -> Fraction:
+        """Return what can be bought."""
+        return Fraction(self.quote.ask_qty) * self._multiplier
+
+    def bid_qty(self) -> Fraction:
+        """Return what can be sold."""
+        return Fraction(self.quote.bid_qty) * self._multiplier
+
+
+class _Route:
+    """One direction of one pair: buy at one instrument, sell at another."""
+
+    def __init__(self, rule: int, buy: Instrument, sell: Instrument, config: _Config) -> None:
+        self.rule = rule
+        self.buy, self.sell = buy.id, sell.id
+        paid = 1 + _fee(config.fees_bps, buy.venue)
+        got = 1 - _fee(config.fees_bps, sell.venue)
+        self.keep = got / paid
+        """What the fees leave of the ratio of the prices."""
+        self.keep_float = float(self.keep)
+
+    def net_bps(self, buy: _Top, sell: _Top) -> Fraction:
+        """Return the exact edge after fees."""
+        return 10_000 * (self.keep * Fraction(sell.quote.bid) / Fraction(buy.quote.ask) - 1)
+
+    def compare(self, buy: _Top, sell: _Top, threshold_bps: Fraction) -> int:
+        """Return 1, 0 or -1: the edge is above, at or below a threshold."""
+        near = 1e4 * (self.keep_float * sell.bid / buy.ask - 1) - float(threshold_bps)
+        if abs(near) > DOUBT_BPS:
+            return 1 if near > 0 else -1
+        net = self.net_bps(buy, sell)
+        return (net > threshold_bps) - (net < threshold_bps)
+
+
+class _Config:
+    """A CONFIG entry, understood."""
+
+    def __init__(self, value: dict[str, Any]) -> None:
+        self.fees_bps: dict[str, Any] = value["fees_bps"]
+        self.open_net_bps = _exact(value["open_net_bps"])
+        self.close_net_bps = _exact(value["close_net_bps"])
+        self.limit_ns = {
+            name: round(_exact(limit_s) * 10**9)
+            for name, limit_s in value["liveness_limit_s"].items()
+        }
+        self.instruments = {
+            item["id"]: Instrument(
+                item["id"], item["venue"], item["symbol"], _exact(item.get("multiplier", 1))
+            )
+            for item in value["instruments"]
+        }
+        self.by_name = {(item.venue, item.symbol): item for item in self.instruments.values()}
+        self.routes: dict[int, list[_Route]] = {number: [] for number in self.instruments}
+        for pair in value["pairs"]:
+            a, b = self.instruments[pair["a"]], self.instruments[pair["b"]]
+            both = [_Route(pair["rule"], a, b, self), _Route(pair["rule"], b, a, self)]
+            self.routes[a.id] += both
+            self.routes[b.id] += both
+
+
+def _exact(value: float | str) -> Fraction:
+    """Return a decimal number as it was written."""
+    return Fraction(str(value))
+
+
+def _fee(fees_bps: dict[str, Any], name: str) -> Fraction:
+    return _exact(fees_bps[name]) / 10_000
+
+
+# ------------------------------------------------------------------ the rules
+
+
+class _Oracle:
+    """Takes entries in order and writes the truth."""
+
+    def __init__(self) -> None:
+        self.truth = Truth()
+        self._config: _Config | None = None
+        self._lines: dict[int, _Line] = {}
+        self._tops: dict[int, _Top] = {}
+        self._open: dict[tuple[int, int, int], tuple[Interval, tuple[Fraction, Fraction]]] = {}
+
+    def take(self, entry: Entry) -> None:
+        """Take one entry."""
+        match entry.kind:
+            case Kind.CONFIG:
+                self._config = _Config(entry.json())
+                self.truth.instruments.update(self._config.instruments)
+            case Kind.OPENED:
+                self._forget_tops(entry.line)
+                self._lines[entry.line] = _Line(entry.json()["venue"], entry.mono_rx)
+            case Kind.LOST:
+                self._lose(entry)
+            case Kind.TICK:
+                self._advance(entry)
+            case Kind.READ:
+                self._advance(entry)
+                self._read(entry)
+
+    def _advance(self, entry: Entry) -> None:
+        """Rule 1: declare lines dead, and end what relies on them."""
+        config = self._known_config(entry)
+        for line in self._lines.values():
+            silent_ns = entry.mono_rx - line.last_rx
+            if line.is_alive and silent_ns > config.limit_ns[line.venue]:
+                line.is_alive = False
+                self._close_with(line, Close(entry.ts_rx, "liveness"))
+
+    def _lose(self, entry: Entry) -> None:
+        line = self._lines.pop(entry.line, None)
+        if line is not None:
+            self._close_with(line, Close(entry.ts_rx, "lost"))
+            self._forget_tops_of(line)
+
+    def _forget_tops(self, number: int) -> None:
+        line = self._lines.get(number)
+        if line is not None:
+            self._forget_tops_of(line)
+
+    def _forget_tops_of(self, line: _Line) -> None:
+        self._tops = {number: top for number, top in self._tops.items() if top.line is not line}
+
+    def _close_with(self, line: _Line, close: Close) -> None:
+        """End every open interval that has a leg on a line."""
+        for key, (interval, _) in list(self._open.items()):
+            tops = (self._tops.get(interval.buy), self._tops.get(interval.sell))
+            if any(top is not None and top.line is line for top in tops):
+                interval.close = close
+                del self._open[key]
+
+    def _known_config(self, entry: Entry) -> _Config:
+        if self._config is None:
+            raise RecordingError(f"{entry.kind.name} at {entry.ts_rx} before any CONFIG")
+        return self._config
+
+    def _read(self, entry: Entry) -> None:
+        line = self._lines.get(entry.line)
+        if line is None:
+            raise RecordingError(f"READ at {entry.ts_rx} on line {entry.line}, which is not open")
+        line.last_rx = entry.mono_rx
+        line.is_alive = True
+        for text in line.frames.feed(entry.payload):
+            for kind, native, quote in line.speech.decode(text):
+                self.truth.counts[line.venue, native, kind] += 1
+                if quote is not None:
+                    self._quote(entry, line, native, quote)
+
+    def _quote(self, entry: Entry, line: _Line, native: str, quote: SimQuote) -> None:
+        """Rule 2: take a quote over, unless it is stale."""
+        config = self._known_config(entry)
+        instrument = config.by_name.get((line.venue, native))
+        if instrument is None:
+            return
+        last_seq = line.last_seq.get(instrument.id)
+        if line.is_rising and last_seq is not None and quote.seq <= last_seq:
+            self.truth.stale[instrument.id] += 1
+            return
+        line.last_seq[instrument.id] = quote.seq
+        self._tops[instrument.id] = _Top(instrument, line, quote)
+        self.truth.seqs.setdefault(instrument.id, set()).add(quote.seq)
+        for route in config.routes[instrument.id]:
+            self._evaluate(entry, config, route, instrument.id, quote.seq)
+
+    def _evaluate(
+        self, entry: Entry, config: _Config, route: _Route, trigger: int, seq: int
+    ) -> None:
+        """Rule 3: open, close or continue one route."""
+        key = (route.rule, route.buy, route.sell)
+        standing = self._open.get(key)
+        buy, sell = self._readable_top(route.buy), self._readable_top(route.sell)
+        if buy is None or sell is None:
+            if standing is not None:
+                self._close(key, entry, "gate")
+            return
+        is_at_open = route.compare(buy, sell, config.open_net_bps) >= 0
+        if standing is None and not is_at_open:
+            return
+        if not is_at_open and route.compare(buy, sell, config.close_net_bps) <= 0:
+            self._close(key, entry, "moved")
+            return
+        net = route.net_bps(buy, sell)
+        qty = min(buy.ask_qty(), sell.bid_qty())
+        gross = 10_000 * (Fraction(sell.quote.bid) / Fraction(buy.quote.ask) - 1)
+        point = Point(
+            entry.ts_rx, trigger, seq, buy.seq, sell.seq, float(net), float(gross), float(qty)
+        )
+        if standing is None:
+            interval = Interval(*key, [point])
+            self.truth.intervals.append(interval)
+            self._open[key] = interval, (net, qty)
+        elif standing[1] != (net, qty):
+            standing[0].points.append(point)
+            self._open[key] = standing[0], (net, qty)
+
+    def _readable_top(self, number: int) -> _Top | None:
+        top = self._tops.get(number)
+        return top if top is not None and top.is_valid and top.line.is_alive else None
+
+    def _close(self, key: tuple[int, int, int], entry: Entry, reason: str) -> None:
+        interval, _ = self._open.pop(key)
+        interval.close = Close(entry.ts_rx, reason)

@@ -1,0 +1,260 @@
+"""The simulated venues on real sockets: WebSocket over TLS on the loopback address.
+
+One port per venue, one pacing loop for all. The loop sends every event of the scenario at its
+time; when it is late it catches up in a burst and skips nothing. Data frames are written straight
+to the connection's transport: a whole frame a time, so they never mix with the library's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from ..seam import Seam, System
+from ..venue import Record, SimQuote, SimTrade
+from ..venues import venue
+from .certs import HOST, Certificates
+from .market import Event, frame_of, generate, speech
+from .plan import Plan, Scenario, make_plan
+
+__all__ = ["SimServer"]
+
+BURST_MAX = 64
+"""Events sent in a row before the event loop gets its turn."""
+BACKLOG_MAX = 32 << 20
+"""Bytes a client may leave unread before it is cut off."""
+
+_log = logging.getLogger(__name__)
+
+
+class _VenueServer:
+    """One venue: its connections, what they have subscribed, and whether it is frozen."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sent = {Record.QUOTE: 0, Record.TRADE: 0}
+        self.refusals = 0
+        self.server: Server
+        self._speech = speech(name)
+        self._connections: set[ServerConnection] = set()
+        self._streams: dict[tuple[str, Record], list[ServerConnection]] = {}
+        self._last_frame = b""
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+
+    async def start(self, certificates: Certificates) -> None:
+        """Listen on a free port."""
+        self.server = await serve(
+            self._handle,
+            HOST,
+            0,
+            ssl=certificates.server_context(),
+            process_request=self._admit,
+            compression=None,
+            ping_interval=None,
+            close_timeout=0.5,
+            max_size=1 << 16,
+        )
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        port = next(iter(self.server.sockets)).getsockname()[1]
+        return f"wss://{HOST}:{port}{self._speech.path}"
+
+    def send(self, native: str, message: SimQuote | SimTrade, stamp: int) -> None:
+        """Send one message, stamped, to every connection that subscribed its stream.
+
+        Args:
+            stamp: UTC ns; a quote's ``seq``, and the time of both.
+        """
+        record = Record.QUOTE if isinstance(message, SimQuote) else Record.TRADE
+        connections = self._streams.get((native, record))
+        if not connections:
+            return
+        frame = frame_of(self._speech, native, message, stamp)
+        self._last_frame = frame
+        self.sent[record] += 1
+        for connection in connections:
+            connection.transport.write(frame)
+
+    def freeze(self) -> None:
+        """Fall silent: nothing is read either, so that no ping is answered."""
+        self._thawed.clear()
+        for connection in self._connections:
+            connection.transport.pause_reading()
+
+    def thaw(self) -> None:
+        """Speak again."""
+        self._thawed.set()
+        for connection in self._connections:
+            connection.transport.resume_reading()
+
+    def cut(self) -> None:
+        """Break every connection in the middle of a frame."""
+        for connection in list(self._connections):
+            self._forget(connection)
+            connection.transport.write(self._last_frame[: len(self._last_frame) // 2])
+            connection.transport.abort()
+
+    def drop_slow(self) -> None:
+        """Cut off connections whose client does not read."""
+        for connection in list(self._connections):
+            if connection.transport.get_write_buffer_size() > BACKLOG_MAX:
+                _log.warning("%s: a client does not read; cut off", self.name)
+                self._forget(connection)
+                connection.transport.abort()
+
+    def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
+        if self.refusals:
+            self.refusals -= 1
+            return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "try again later\n")
+        if request.path.partition("?")[0] != self._speech.path:
+            return connection.respond(HTTPStatus.NOT_FOUND, f"no stream at {request.path}\n")
+        return None
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        self._connections.add(connection)
+        if not self._thawed.is_set():
+            connection.transport.pause_reading()
+        try:
+            async for message in connection:
+                await self._thawed.wait()
+                await self._answer(connection, message)
+        except ConnectionClosed as closed:
+            _log.info("%s: connection ended: %s", self.name, closed)
+        finally:
+            self._forget(connection)
+
+    async def _answer(self, connection: ServerConnection, message: str | bytes) -> None:
+        text = message if isinstance(message, str) else message.decode("utf-8", "replace")
+        texts, streams = self._speech.answer(text)
+        for answer in texts:
+            await connection.send(answer)
+        if connection not in self._connections:
+            return
+        for stream in streams:
+            connections = self._streams.setdefault(stream, [])
+            if connection not in connections:
+                connections.append(connection)
+
+    def _forget(self, connection: ServerConnection) -> None:
+        self._connections.discard(connection)
+        for connections in self._streams.values():
+            if connection in connections:
+                connections.remove(connection)
+
+
+class SimServer:
+    """All venues of a scenario; use it as an asynchronous context manager.
+
+    Attributes:
+        plan: what will happen; its plants' ``seq_open`` and ``seq_close`` are set as they are
+            sent.
+        late_ns_max: by how much the pacing loop was ever late.
+    """
+
+    def __init__(self, scenario: Scenario, seam: Seam | None = None) -> None:
+        self.scenario = scenario
+        self.plan: Plan = make_plan(scenario)
+        self.late_ns_max = 0
+        self._seam = seam or System()
+        self._certificates = Certificates()
+        self._venues = {name: _VenueServer(name) for name in scenario.venues}
+        self._plants = {item.id: item for item in self.plan.plants + self.plan.baits}
+        self._last_stamp = 0
+
+    async def __aenter__(self) -> Self:
+        """Start all servers."""
+        for server in self._venues.values():
+            await server.start(self._certificates)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop all servers and remove the certificates."""
+        for server in self._venues.values():
+            server.thaw()
+            server.server.close()
+        for server in self._venues.values():
+            await server.server.wait_closed()
+        self._certificates.close()
+
+    def ready(self) -> dict[str, Any]:
+        """Return what a client needs: URLs, the authority's certificate, native symbols."""
+        symbols = {
+            name: [venue(name).native(symbol) for symbol in self.scenario.symbols]
+            for name in self._venues
+        }
+        urls = {name: {"url": server.url} for name, server in self._venues.items()}
+        ca = str(self._certificates.ca_path)
+        return {"ready": True, "ca": ca, "venues": urls, "symbols": symbols}
+
+    def done(self) -> dict[str, Any]:
+        """Return what was sent."""
+        sent = {
+            name: {"quotes": server.sent[Record.QUOTE], "trades": server.sent[Record.TRADE]}
+            for name, server in self._venues.items()
+        }
+        return {
+            "done": True,
+            "plants": [item.as_dict() for item in self.plan.plants],
+            "baits": [item.as_dict() for item in self.plan.baits],
+            "sent": sent,
+            "late_ms_max": self.late_ns_max / 1e6,
+        }
+
+    async def run(self) -> None:
+        """Play the scenario in real time, once."""
+        seam = self._seam
+        start = now = seam.monotonic_ns()
+        in_a_row = 0
+        for event in generate(self.scenario, self.plan):
+            due = start + event.t_ns
+            if due > now:
+                now = seam.monotonic_ns()
+            in_a_row += 1
+            if due > now or in_a_row == BURST_MAX:
+                in_a_row = 0
+                now = await self._wait_until(due)
+            self.late_ns_max = max(self.late_ns_max, now - due)
+            self._play(event)
+
+    async def _wait_until(self, due: int) -> int:
+        """Give others a turn at least once, until ``due``; return the monotonic time."""
+        now = self._seam.monotonic_ns()
+        await self._seam.sleep(max(0.0, (due - now) / 1e9))
+        while (now := self._seam.monotonic_ns()) < due:
+            await self._seam.sleep((due - now) / 1e9)
+        return now
+
+    def _play(self, event: Event) -> None:
+        server = self._venues[event.venue]
+        if event.message is not None:
+            stamp = max(self._seam.time_ns(), self._last_stamp + 1)
+            self._last_stamp = stamp
+            server.send(event.symbol, event.message, stamp)
+            if event.plant is not None:
+                self._plants[event.plant].mark(stamp)
+            return
+        server.drop_slow()
+        match event.kind:
+            case "freeze":
+                server.freeze()
+            case "thaw":
+                server.thaw()
+            case "cut":
+                server.cut()
+            case "refuse":
+                server.refusals = event.times
