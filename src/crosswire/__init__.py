@@ -1,1 +1,56 @@
-"""crosswire: exchange market data to arbitrage signals."""
+"""crosswire: exchange market data to arbitrage signals.
+
+Bytes from exchange sockets go in, signals come out; everything between is compiled, bounded and
+measured. Importing it starts nothing, configures nothing and changes nothing.
+"""
+
+from pathlib import Path
+
+from .config import Config, load_config, parse_config
+from .engine import (
+    QUOTE_DTYPE,
+    SIGNAL_DTYPE,
+    TRADE_DTYPE,
+    Engine,
+    Line,
+    MessageError,
+    Pair,
+    Top,
+    isa_levels,
+)
+from .errors import CrosswireError, RecordingError, UsageError, VenueError
+from .instruments import Instrument
+from .runtime import Runtime
+from .venues import venue, venue_names
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "QUOTE_DTYPE",
+    "SIGNAL_DTYPE",
+    "TRADE_DTYPE",
+    "Config",
+    "CrosswireError",
+    "Engine",
+    "Instrument",
+    "Line",
+    "MessageError",
+    "Pair",
+    "RecordingError",
+    "Runtime",
+    "Top",
+    "UsageError",
+    "VenueError",
+    "__version__",
+    "get_include",
+    "isa_levels",
+    "load_config",
+    "parse_config",
+    "venue",
+    "venue_names",
+]
+
+
+def get_include() -> str:
+    """Return the folder of the C headers, for ``-I`` and ``include_dirs``."""
+    return str(Path(__file__).parent / "include")

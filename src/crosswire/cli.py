@@ -1,0 +1,248 @@
+"""The command line: ``crosswire demo``, ``replay``, ``decode``.
+
+Every command takes ``--json`` (one JSON object as the last line of stdout; words go to stderr).
+Exit: 0 done and right, 1 ran and found something wrong, 2 usage or configuration, 3 environment,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from . import __version__
+from .capture.decode import Decoder
+from .capture.replay import Replay, Step
+from .config import load_config
+from .demo import Demo, DemoOptions, EnvironmentProblem
+from .errors import RecordingError, UsageError
+from .seam import System, open_file
+from .venues import venue, venue_names
+
+__all__ = ["main"]
+
+OK, WRONG, USAGE, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 130
+ENCODINGS = ("json", "msgpack", "sbe", "fixed")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------ demo
+
+
+def _add_demo(commands: Any) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="run the main job on local venues and judge it",
+        description="Start simulated venues on loopback (TLS, real wire formats, planted "
+        "arbitrage), run the engine on them, and compare every signal with the truth.",
+    )
+    parser.add_argument("--seconds", type=float, default=20.0, help="length (default 20)")
+    parser.add_argument("--seed", type=int, default=1, help="of prices and plants (default 1)")
+    parser.add_argument(
+        "--venues", default=",".join(venue_names()), help="names, by commas (default: all)"
+    )
+    parser.add_argument(
+        "--faults", default="", help="cut, refuse or both, by commas: break connections"
+    )
+    parser.add_argument("--record", type=Path, metavar="FILE", help="keep the recording there")
+    parser.add_argument("--no-view", action="store_true", help="do not draw while it runs")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    parser.set_defaults(run=_demo)
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if name == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        raise EnvironmentProblem("uvloop is missing; use --loop asyncio") from None
+    return uvloop.new_event_loop  # type: ignore[no-any-return]
+
+
+def _demo(options: argparse.Namespace) -> int:
+    demo = Demo(
+        DemoOptions(
+            seconds=options.seconds,
+            seed=options.seed,
+            venues=tuple(name for name in options.venues.split(",") if name),
+            faults=tuple(name for name in options.faults.split(",") if name),
+            has_view=sys.stderr.isatty() and not options.no_view and not options.json,
+            record=options.record,
+        ),
+        say=_say,
+    )
+    with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
+        report = runner.run(demo.run())
+    if options.json:
+        for text in demo.verdict.details:
+            _say(f"! {text}")
+        print(json.dumps(report))
+    else:
+        print(demo.summary(report))
+    return OK if demo.is_right else WRONG
+
+
+# ------------------------------------------------------------------ replay
+
+
+def _capture(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r}: write VENUE=FILE")
+    try:
+        venue(name)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name, path
+
+
+def _add_replay(commands: Any) -> None:
+    parser = commands.add_parser(
+        "replay",
+        help="play recordings or captures through the engine",
+        description="Play captures (JSON lines, maybe gzip) or our own recordings through the "
+        "engine, in the order of their stamps. The same capture gives the same signals.",
+    )
+    parser.add_argument("captures", nargs="+", type=_capture, metavar="VENUE=CAPTURE")
+    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="pairs, fees (TOML)")
+    parser.add_argument("--fee-bps", type=float, metavar="X", help="taker fee per side")
+    parser.add_argument("--min-net-bps", type=float, metavar="Y", help="opening threshold")
+    parser.add_argument("--speed", choices=("max", "1"), default="max", help="1: as it happened")
+    parser.set_defaults(run=_replay)
+
+
+def _pace(seam: System) -> Callable[[Step], None]:
+    """Wait before each step until as much time has passed as in the capture."""
+    first: list[int] = []
+
+    def wait(step: Step) -> None:
+        if not first:
+            first.extend((step.ts_rx, seam.monotonic_ns()))
+        due = first[1] + step.ts_rx - first[0]
+        seam.wait_until(due)
+
+    return wait
+
+
+def _replay(options: argparse.Namespace) -> int:
+    replay = Replay(
+        options.captures,
+        config=load_config(options.config) if options.config else None,
+        fee_bps=options.fee_bps,
+        open_net_bps=options.min_net_bps,
+    )
+    _say(f"replaying {', '.join(str(i) for i in replay.instruments)}")
+    replay.run(on_step=_pace(System()) if options.speed == "1" else None)
+    report = replay.report()
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(_replay_summary(report))
+    return WRONG if report["errors"] else OK
+
+
+def _replay_summary(report: dict[str, Any]) -> str:
+    lines = [
+        f"{report['messages']:,} messages, {report['errors']} errors, {report['opens']} opens, "
+        f"{report['signals']:,} signals",
+        f"signals sha256 {report['signals_sha256']}",
+    ]
+    lines += [f"! {count} x {name}" for name, count in report["error_names"].items()]
+    for name, symbols in report["venues"].items():
+        for symbol, fields in symbols.items():
+            counts = ", ".join(f"{kind} {n:,}" for kind, n in fields["counts"].items())
+            top = fields["top"]
+            price = f"{top['bid']:g} / {top['ask']:g}" if top else "no quote"
+            lines.append(f"{name} {symbol}: {price}; {counts}")
+    return "\n".join(lines)
+
+
+# ------------------------------------------------------------------ decode
+
+
+def _add_decode(commands: Any) -> None:
+    parser = commands.add_parser(
+        "decode",
+        help="decode frames to records, one JSON line each",
+        description="Read one frame a line, as text or as an object with raw, b64 or hex, and "
+        "print one JSON line per record. A bad frame prints its error and position.",
+    )
+    parser.add_argument("venue", choices=venue_names(), metavar="VENUE")
+    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- is standard input")
+    parser.add_argument("--encoding", choices=ENCODINGS, default="json")
+    parser.add_argument("--schema", type=Path, metavar="XML", help="of the sbe encoding")
+    parser.set_defaults(run=_decode)
+
+
+def _open_input(name: str) -> TextIO:
+    if name == "-":
+        return sys.stdin
+    try:
+        stream: TextIO = open_file(name, "r", encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror or error}") from None
+    return stream
+
+
+def _decode(options: argparse.Namespace) -> int:
+    if options.encoding != "json" or options.schema:
+        raise UsageError(
+            f"encoding {options.encoding!r}: this version decodes json only; "
+            f"all venues that it knows send json"
+        )
+    decoder = Decoder(venue(options.venue))
+    records = 0
+    with _open_input(options.file) as lines:
+        for line in decoder.decode(lines):
+            print(line)
+            records += 1
+    if options.json:
+        print(json.dumps({"records": records - decoder.errors, "errors": decoder.errors}))
+    return WRONG if decoder.errors else OK
+
+
+# ------------------------------------------------------------------ main
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="crosswire", description="Exchange market data to arbitrage signals."
+    )
+    parser.add_argument("--version", action="version", version=f"crosswire {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_replay, _add_decode):
+        add(commands)
+    for command in set(commands.choices.values()):
+        command.add_argument("--json", action="store_true", help="one JSON object, last on stdout")
+        command.add_argument("-v", "--verbose", action="store_true", help="log more to stderr")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    level = logging.INFO if options.verbose else logging.ERROR
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    try:
+        return int(options.run(options))
+    except (UsageError, RecordingError) as error:
+        _say(f"crosswire: {error}")
+        return USAGE
+    except EnvironmentProblem as error:
+        _say(f"crosswire: {error}")
+        return ENVIRONMENT
+    except BrokenPipeError:
+        return OK
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED

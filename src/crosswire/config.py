@@ -1,0 +1,242 @@
+"""One TOML file, read strictly: unknown keys, wrong types and impossible values are refused by name.
+
+    [engine]                      # optional
+    latest_only = false           # hand signals over once per read
+    advance_ms = 50               # how often silence is looked for
+
+    [detect]                      # defaults of every pair
+    open_net_bps = 0.0
+    close_net_bps = 0.0           # default: open_net_bps, no hysteresis
+
+    [venues.binance]              # one table per venue; all keys optional
+    fee_bps = 10.0                # taker fee per side; default: the venue's public tier
+    liveness_limit_s = 5.0
+    url = "wss://..."
+    ca_file = "ca.pem"            # replaces the system's authorities
+    insecure = false              # allow ws:// off loopback
+    trades = false                # subscribe trades as well
+
+    [[pair]]
+    a = "binance:BTC/USDT"
+    b = "okx:BTC/USDT"
+    open_net_bps = 0.5            # optional, as in [detect]
+    close_net_bps = 0.2
+    qty_max = 2.5                 # base units
+
+Units stand in the names.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+from .instruments import parse_leg
+from .seam import open_file
+from .venues import venue
+
+__all__ = ["Config", "PairConfig", "VenueConfig", "load_config", "parse_config"]
+
+LIVENESS_LIMIT_S = 5.0
+
+
+@dataclass
+class VenueConfig:
+    """What one venue is run with."""
+
+    name: str
+    fee_bps: float
+    url: str
+    liveness_limit_s: float = LIVENESS_LIMIT_S
+    ca_file: str | None = None
+    insecure: bool = False
+    trades: bool = False
+
+
+@dataclass
+class PairConfig:
+    """Two legs, ``(venue, unified symbol)`` each, and their thresholds."""
+
+    a: tuple[str, str]
+    b: tuple[str, str]
+    open_net_bps: float
+    close_net_bps: float
+    qty_max: float = float("inf")
+
+
+@dataclass
+class Config:
+    """A whole configuration."""
+
+    venues: dict[str, VenueConfig] = field(default_factory=dict)
+    pairs: list[PairConfig] = field(default_factory=list)
+    open_net_bps: float = 0.0
+    close_net_bps: float = 0.0
+    latest_only: bool = False
+    advance_ms: float = 50.0
+    backoff_base_s: float = 0.1
+    backoff_cap_s: float = 30.0
+
+
+class _Table:
+    """A TOML table that is read key by key and then must be empty."""
+
+    def __init__(self, value: Any, path: str) -> None:
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{path}: must be a table")
+        self._left = dict(value)
+        self._path = path
+
+    def _name(self, key: str) -> str:
+        return f"{self._path}.{key}" if self._path else key
+
+    def take(self, key: str) -> Any:
+        return self._left.pop(key, None)
+
+    def text(self, key: str, default: str | None = None) -> str | None:
+        value = self.take(key)
+        if value is None:
+            return default
+        if not isinstance(value, str) or not value:
+            raise UsageError(f"{self._name(key)}: must be text, not {value!r}")
+        return value
+
+    def leg(self, key: str) -> tuple[str, str]:
+        value = self.text(key)
+        if value is None:
+            raise UsageError(f"{self._name(key)}: is missing; a pair names its legs a and b")
+        try:
+            name, symbol = parse_leg(value)
+            venue(name)
+        except UsageError as error:
+            raise UsageError(f"{self._name(key)}: {error}") from None
+        return name, symbol
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.take(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise UsageError(f"{self._name(key)}: must be true or false, not {value!r}")
+        return value
+
+    def number(self, key: str, default: float, low: float, high: float) -> float:
+        value = self.take(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UsageError(f"{self._name(key)}: must be a number, not {value!r}")
+        if not low <= value <= high:
+            raise UsageError(f"{self._name(key)}: must be within {low:g}..{high:g}, not {value!r}")
+        return float(value)
+
+    def end(self) -> None:
+        if self._left:
+            names = ", ".join(self._name(key) for key in sorted(self._left))
+            raise UsageError(f"unknown configuration key: {names}")
+
+
+def _thresholds(table: _Table, open_default: float, close_default: float) -> tuple[float, float]:
+    """Read both thresholds; closing follows opening where only the latter is given."""
+    opens = table.number("open_net_bps", open_default, -5000, 1e6)
+    fallback = close_default if opens == open_default else opens
+    closes = table.number("close_net_bps", fallback, -5000, 1e6)
+    if closes > opens:
+        raise UsageError(f"close_net_bps {closes:g} is above open_net_bps {opens:g}")
+    return opens, closes
+
+
+def _venue(name: str, value: Any) -> VenueConfig:
+    known = venue(name)
+    table = _Table(value, f"venues.{name}")
+    found = VenueConfig(
+        name=name,
+        fee_bps=table.number("fee_bps", known.fee_bps, -100, 500),
+        url=table.text("url", known.url) or known.url,
+        liveness_limit_s=table.number("liveness_limit_s", LIVENESS_LIMIT_S, 0.001, 3600),
+        ca_file=table.text("ca_file"),
+        insecure=table.flag("insecure", False),
+        trades=table.flag("trades", False),
+    )
+    table.end()
+    return found
+
+
+def parse_config(data: Mapping[str, Any]) -> Config:
+    """Return a configuration from a parsed TOML document.
+
+    Raises:
+        UsageError: names the key and what is wrong with it.
+    """
+    root = _Table(data, "")
+    config = Config()
+    engine = _Table(root.take("engine") or {}, "engine")
+    config.latest_only = engine.flag("latest_only", False)
+    config.advance_ms = engine.number("advance_ms", 50.0, 1, 10_000)
+    engine.end()
+    detect = _Table(root.take("detect") or {}, "detect")
+    config.open_net_bps, config.close_net_bps = _thresholds(detect, 0.0, 0.0)
+    detect.end()
+    venues = root.take("venues") or {}
+    if not isinstance(venues, Mapping):
+        raise UsageError("venues: must be a table of tables")
+    for name, value in _dotted(venues):
+        config.venues[name] = _venue(name, value)
+    pairs = root.take("pair") or []
+    if not isinstance(pairs, list):
+        raise UsageError("pair: must be an array of tables, [[pair]]")
+    for number, value in enumerate(pairs, 1):
+        config.pairs.append(_pair(value, number, config))
+    root.end()
+    return config
+
+
+def _dotted(venues: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """``[venues.binance.usdm]`` and ``[venues."binance.usdm"]`` name the same venue."""
+    found: list[tuple[str, Any]] = []
+    for name, value in venues.items():
+        inner = value if isinstance(value, Mapping) else {}
+        own = {key: item for key, item in inner.items() if not isinstance(item, Mapping)}
+        markets = [(f"{name}.{key}", item) for key, item in inner.items() if key not in own]
+        if own or not markets:
+            found.append((name, own if isinstance(value, Mapping) else value))
+        found.extend(markets)
+    return found
+
+
+def _pair(value: Any, number: int, config: Config) -> PairConfig:
+    table = _Table(value, f"pair[{number}]")
+    a, b = table.leg("a"), table.leg("b")
+    if a == b:
+        raise UsageError(f"pair[{number}]: both legs are {a[0]}:{a[1]}")
+    try:
+        opens, closes = _thresholds(table, config.open_net_bps, config.close_net_bps)
+    except UsageError as error:
+        raise UsageError(f"pair[{number}]: {error}") from None
+    qty_max = table.number("qty_max", float("inf"), 1e-18, 1e18)
+    table.end()
+    for name, _ in (a, b):
+        if name not in config.venues:
+            config.venues[name] = _venue(name, {})
+    return PairConfig(a, b, opens, closes, qty_max)
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a configuration file.
+
+    Raises:
+        UsageError: the file cannot be read, is no TOML (with the line), or is refused.
+    """
+    try:
+        with open_file(path, "rb") as file:
+            return parse_config(tomllib.load(file))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None

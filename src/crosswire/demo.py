@@ -1,0 +1,374 @@
+"""The main job, end to end, on local venues: ``crosswire demo``.
+
+Three processes: the simulator (venues over TLS, with planted arbitrage), the engine (this one),
+and, on a terminal, the view. Everything the engine receives is recorded; when the run is over the
+simulator's slow oracle recomputes the truth from that recording, and the engine's signals are
+compared with it, one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from .capture import read_recording
+from .codec import Histogram
+from .config import Config, PairConfig, VenueConfig
+from .engine import SIGNAL_DTYPE
+from .errors import CrosswireError, UsageError
+from .instruments import Instrument, cross_pairs
+from .runtime import Runtime
+from .seam import Seam, System
+from .sim import Verdict, find_truth, judge
+from .venues import venue, venue_names
+from .watch.view import ViewPipe
+
+__all__ = ["Demo", "DemoOptions", "EnvironmentProblem", "Simulator"]
+
+START_LIMIT_S = 20.0
+VIEW_INTERVAL_S = 0.25
+CLOSE_BELOW_OPEN_BPS = 0.3
+EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
+
+Signals = np.ndarray[Any, np.dtype[np.void]]
+
+
+class EnvironmentProblem(CrosswireError):
+    """Something outside is missing or did not start; the message says what to do."""
+
+
+@dataclass
+class DemoOptions:
+    """What to run.
+
+    Attributes:
+        seconds: length of the simulated session.
+        seed: of prices, plants and faults.
+        venues: names; all that there are by default.
+        faults: ``cut`` and ``refuse``, for the simulator.
+        open_net_bps: threshold of every pair.
+        liveness_limit_s: of every venue.
+        has_view: draw while it runs.
+        record: keep the recording there; otherwise it is removed.
+    """
+
+    seconds: float = 20.0
+    seed: int = 1
+    venues: tuple[str, ...] = field(default_factory=venue_names)
+    faults: tuple[str, ...] = ()
+    open_net_bps: float = 0.5
+    liveness_limit_s: float = 0.5
+    has_view: bool = False
+    record: Path | None = None
+
+
+class Simulator:
+    """The simulator's process: started, told to go, listened to."""
+
+    def __init__(self, options: DemoOptions) -> None:
+        self._options = options
+        self._process: asyncio.subprocess.Process | None = None
+        self.ready: dict[str, Any] = {}
+
+    async def __aenter__(self) -> Self:
+        o = self._options
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "crosswire.sim",
+            "--seed", str(o.seed), "--seconds", str(o.seconds), "--venues", ",".join(o.venues),
+            "--min-net-bps", str(o.open_net_bps),
+            "--liveness-limit-s", str(o.liveness_limit_s), "--faults", ",".join(o.faults),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 24,
+        )  # fmt: skip
+        try:
+            self.ready = await self._listen(START_LIMIT_S)
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._end()
+
+    async def _end(self) -> None:
+        assert self._process and self._process.stdin
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(5):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+    async def _listen(self, limit_s: float) -> dict[str, Any]:
+        assert self._process and self._process.stdout
+        try:
+            async with asyncio.timeout(limit_s):
+                line = await self._process.stdout.readline()
+        except TimeoutError:
+            raise EnvironmentProblem(f"the simulator said nothing for {limit_s:g} s") from None
+        if not line:
+            raise EnvironmentProblem(
+                "the simulator did not start; its own message is above. "
+                "It needs the extra: pip install 'crosswire[sim]'"
+            )
+        return dict(json.loads(line))
+
+    def go(self) -> None:
+        """Let the session begin."""
+        assert self._process and self._process.stdin
+        self._process.stdin.write(b"go\n")
+
+    async def done(self) -> dict[str, Any]:
+        """Wait for its end; returns what was planted and sent."""
+        return await self._listen(self._options.seconds * 2 + 30)
+
+
+def demo_config(options: DemoOptions, ready: dict[str, Any]) -> Config:
+    """Return the engine's configuration for the simulator's venues."""
+    config = Config(
+        open_net_bps=options.open_net_bps,
+        close_net_bps=options.open_net_bps - CLOSE_BELOW_OPEN_BPS,
+        advance_ms=20.0,
+        backoff_base_s=0.05,
+        backoff_cap_s=0.5,
+    )
+    instruments: list[Instrument] = []
+    for name in options.venues:
+        market = venue(name)
+        config.venues[name] = VenueConfig(
+            name,
+            market.fee_bps,
+            ready["venues"][name]["url"],
+            options.liveness_limit_s,
+            ready["ca"],
+            trades=True,
+        )
+        instruments += [
+            Instrument(name, native, market.unified(native)) for native in ready["symbols"][name]
+        ]
+    config.pairs = [
+        PairConfig(
+            (a.venue, a.symbol or ""), (b.venue, b.symbol or ""),
+            config.open_net_bps, config.close_net_bps,
+        )
+        for a, b in cross_pairs(instruments)
+    ]  # fmt: skip
+    return config
+
+
+class Demo:
+    """One run.
+
+    Args:
+        options: what to run.
+        say: takes progress in words.
+        seam: clock, randomness, network.
+        prepare: called with the runtime before it starts; a test may break the engine there.
+    """
+
+    def __init__(
+        self,
+        options: DemoOptions,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+        seam: Seam | None = None,
+        prepare: Callable[[Runtime], None] = lambda runtime: None,
+    ) -> None:
+        if len(options.venues) < 2:
+            raise UsageError("a demo needs two venues or more")
+        for name in options.venues:
+            venue(name)
+        self._options = options
+        self._say = say
+        self._seam = seam or System()
+        self._prepare = prepare
+        self._signals: list[Signals] = []
+        self._latest: deque[tuple[str, str, str, float, float]] = deque(maxlen=8)
+        self._wire = Histogram()
+        self._rates: dict[str, tuple[int, float]] = {}
+        self._started = 0
+        self.verdict = Verdict()
+
+    # ---- the engine's consumer
+
+    def _take(self, signals: Signals) -> None:
+        """Stamp, keep, go on: what a bot would do here is act."""
+        now = self._seam.time_ns()
+        wire = int(signals["legs"]["book_seq"].max())
+        self._wire.record(max(0, now - wire))
+        self._signals.append(signals.copy())
+
+    # ---- the run
+
+    async def run(self) -> dict[str, Any]:
+        """Run it all; returns what ``crosswire demo --json`` prints.
+
+        Raises:
+            EnvironmentProblem: the simulator or a connection to it did not come up.
+        """
+        with tempfile.TemporaryDirectory(prefix="crosswire-") as folder:
+            record = self._options.record or Path(folder) / "demo.cwrec"
+            async with Simulator(self._options) as simulator:
+                self._say(f"simulator ready: {', '.join(self._options.venues)} on loopback, TLS")
+                runtime = Runtime(
+                    demo_config(self._options, simulator.ready), seam=self._seam, record=record
+                )
+                runtime.engine.on_signals = self._take
+                self._prepare(runtime)
+                planted = await self._session(simulator, runtime)
+            self._say("judging: the oracle recomputes every quote of the recording")
+            self.verdict = await asyncio.to_thread(self._judge, record, runtime, planted)
+        return self._report(runtime)
+
+    async def _session(self, simulator: Simulator, runtime: Runtime) -> dict[str, Any]:
+        """Connect, let the simulator play, and stop."""
+        view = ViewPipe() if self._options.has_view else None
+        gc.collect()
+        gc.freeze()  # what exists by now stays: no collection should walk it while ticks flow
+        try:
+            async with runtime:
+                try:
+                    await runtime.wait_live(START_LIMIT_S)
+                except TimeoutError as error:
+                    raise EnvironmentProblem(f"the local venues: {error}") from None
+                self._say(f"all live; playing {self._options.seconds:g} s, seed {self._options.seed}")
+                self._started = self._seam.monotonic_ns()
+                simulator.go()
+                done = asyncio.ensure_future(simulator.done())
+                while not done.done():
+                    await asyncio.wait({done}, timeout=VIEW_INTERVAL_S)
+                    if view:
+                        view.show(self._status(runtime))
+                await self._seam.sleep(0.1)  # what is still on the wire
+                return done.result()
+        finally:
+            gc.unfreeze()
+            if view:
+                await view.close()
+
+    def _judge(self, record: Path, runtime: Runtime, planted: dict[str, Any]) -> Verdict:
+        truth = find_truth(read_recording(record), self._progress)
+        signals = np.concatenate(self._signals) if self._signals else np.zeros(0, SIGNAL_DTYPE)
+        counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in self._options.venues}
+        for number, instrument in enumerate(runtime.instruments):
+            counts[instrument.venue][instrument.native] = runtime.engine.counts(number)
+        return judge(
+            truth, signals, plants=planted["plants"], baits=planted["baits"], counts=counts
+        )
+
+    def _progress(self, messages: int) -> None:
+        self._say(f"judging: {messages:,} messages")
+
+    # ---- what is told
+
+    def _venue_status(self, runtime: Runtime) -> dict[str, dict[str, Any]]:
+        status: dict[str, dict[str, Any]] = {}
+        for name, session in runtime.sessions.items():
+            status[name] = {
+                "messages": session.line.message_count,
+                "gaps": session.losses,
+                "reconnects": max(0, session.connects - 1),
+                "state": session.state.value,
+            }
+        return status
+
+    def _status(self, runtime: Runtime) -> dict[str, Any]:
+        """What the view draws."""
+        now = self._seam.monotonic_ns() / 1e9
+        venues = self._venue_status(runtime)
+        for name, fields in venues.items():
+            line = runtime.sessions[name].line
+            before, then = self._rates.get(name, (fields["messages"], now - 1.0))
+            self._rates[name] = (fields["messages"], now)
+            fields["rate"] = (fields["messages"] - before) / max(now - then, 1e-3)
+            fields["alive"] = line.is_live
+            fields["errors"] = line.error_count
+        self._note_latest(runtime)
+        return {
+            "title": f"local venues, seed {self._options.seed}",
+            "venues": venues,
+            "prices": [_price_row(runtime, n) for n in range(len(runtime.instruments))],
+            "signals": list(self._latest),
+            "wire_to_signal_ns": self._wire.summary(),
+            "opens": runtime.engine.open_count,
+            "signals_written": runtime.engine.signal_count,
+            "elapsed_s": (self._seam.monotonic_ns() - self._started) / 1e9,
+            "seconds": self._options.seconds,
+        }
+
+    def _note_latest(self, runtime: Runtime) -> None:
+        for batch in self._signals[-4:]:
+            for signal in batch[-2:]:
+                buy, sell = (runtime.instruments[i] for i in signal["legs"]["instrument"][:2])
+                net, qty = float(signal["net_bps"]), float(signal["qty"])
+                self._latest.append(
+                    (EVENTS[int(signal["event"])], str(buy), str(sell), net, qty)
+                )
+
+    def _report(self, runtime: Runtime) -> dict[str, Any]:
+        verdict = self.verdict
+        return {
+            "planted": len(verdict.planted),
+            "found": len(verdict.found),
+            "missed": verdict.missed,
+            "false": verdict.false,
+            "baits": verdict.baits,
+            "baits_taken": len(verdict.baits_taken),
+            "lost": verdict.lost,
+            "unseen": len(verdict.unseen),
+            "messages": runtime.engine.message_count,
+            "signals": runtime.engine.signal_count,
+            "opportunities": verdict.opportunities,
+            "wire_to_signal_ns": self._wire.summary(),
+            "rx_to_signal_ns": _without_count(runtime.engine.rx_to_signal_ns()),
+            "stages_ns": {k: _without_count(v) for k, v in runtime.engine.stages_ns().items()},
+            "venues": self._venue_status(runtime),
+        }
+
+    def summary(self, report: dict[str, Any]) -> str:
+        """Return the report in words, for people."""
+        wire, rx = report["wire_to_signal_ns"], report["rx_to_signal_ns"]
+        lines = [
+            f"planted {report['planted']}, found {report['found']}, missed {report['missed']}, "
+            f"false {report['false']}, baits {report['baits']} (taken {report['baits_taken']})",
+            f"{report['messages']:,} messages ({report['lost']} lost), "
+            f"{report['opportunities']} opportunities, {report['signals']:,} signals",
+            f"wire to signal  {_percentiles(wire)}",
+            f"read to signal  {_percentiles(rx)}",
+        ]
+        for name, fields in report["venues"].items():
+            lines.append(
+                f"{name:14} {fields['messages']:>9,} messages, {fields['gaps']} gaps, "
+                f"{fields['reconnects']} reconnects"
+            )
+        lines += [f"! {text}" for text in self.verdict.details]
+        return "\n".join(lines)
+
+    @property
+    def is_right(self) -> bool:
+        """Nothing planted was missed, nothing was made up, nothing was lost."""
+        return self.verdict.ok and not self.verdict.baits_taken
+
+
+def _price_row(runtime: Runtime, number: int) -> tuple[str, float, float, bool]:
+    top = runtime.engine.top(number)
+    return str(runtime.instruments[number]), top.bid, top.ask, top.is_valid and top.is_live
+
+
+def _without_count(quantiles: dict[str, int]) -> dict[str, int]:
+    return {key: value for key, value in quantiles.items() if key != "count"}
+
+
+def _percentiles(ns: dict[str, int]) -> str:
+    words = {"p50": "p50", "p99": "p99", "p99_9": "p99.9", "max": "max"}
+    return ", ".join(f"{words[key]} {ns[key] / 1000:,.1f} µs" for key in words)

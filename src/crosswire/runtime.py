@@ -1,0 +1,209 @@
+"""A configuration at work: one engine, a session per venue, and a timer that finds silence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .capture import Kind, RecordingWriter
+from .config import Config, VenueConfig
+from .engine import Engine, Line, Pair
+from .instruments import Instrument
+from .seam import Seam, System
+from .session import Backoff, Session, State, tls_context
+from .venue import Record, Venue
+from .venues import venue
+
+__all__ = ["Runtime", "build_engine"]
+
+
+def build_engine(
+    config: Config, venue_of: Callable[[str], Venue] = venue, **options: Any
+) -> tuple[Engine, list[Instrument]]:
+    """Return an engine that holds the venues, instruments and pairs of a configuration, and its
+    instruments in the order of their ids.
+
+    Args:
+        config: the configuration.
+        venue_of: where venues come from.
+        options: for :class:`~crosswire.engine.Engine`.
+    """
+    engine = Engine(latest_only=config.latest_only, **options)
+    ids: dict[tuple[str, str], int] = {}
+    instruments: list[Instrument] = []
+    for name, terms in config.venues.items():
+        engine.add_venue(
+            name,
+            venue_of(name).layout,
+            fee_bps=terms.fee_bps,
+            liveness_limit_s=terms.liveness_limit_s,
+        )
+    for pair in config.pairs:
+        for name, symbol in (pair.a, pair.b):
+            if (name, symbol) not in ids:
+                native = venue_of(name).native(symbol)
+                fee_bps = config.venues[name].fee_bps
+                ids[name, symbol] = engine.add_instrument(name, native, fee_bps=fee_bps)
+                instruments.append(Instrument(name, native, symbol))
+    engine.set_pairs(
+        [
+            Pair(rule, ids[pair.a], ids[pair.b], pair.open_net_bps, pair.close_net_bps, pair.qty_max)
+            for rule, pair in enumerate(config.pairs, 1)
+        ]
+    )
+    return engine, instruments
+
+
+class Runtime:
+    """Runs a configuration inside the caller's loop.
+
+    Use it as ``async with Runtime(config) as runtime:``; leaving stops everything. Set
+    ``runtime.engine.on_signals`` (and ``on_quotes``, ``on_trades``) before entering.
+
+    Args:
+        config: what to run.
+        seam: clock, randomness, network; the real ones by default.
+        record: a file that takes every read, opening, loss and timer firing, in one total order.
+        venue_of: where venues come from.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        seam: Seam | None = None,
+        record: str | Path | None = None,
+        venue_of: Callable[[str], Venue] = venue,
+    ) -> None:
+        self.config = config
+        self.seam = seam or System()
+        self.engine, self.instruments = build_engine(config, venue_of, is_timed=True)
+        self._writer = RecordingWriter(record) if record else None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._all_live = asyncio.Event()
+        self.sessions = {
+            name: self._session(venue_of(name), terms) for name, terms in config.venues.items()
+        }
+
+    def _session(self, market: Venue, terms: VenueConfig) -> Session:
+        line = self.engine.line(market.name)
+        natives = [i.native for i in self.instruments if i.venue == market.name]
+        records = [Record.QUOTE, Record.TRADE] if terms.trades else [Record.QUOTE]
+        if self._writer:
+            line.recorder = self._recorder_of(line)
+        return Session(
+            venue=market,
+            line=line,
+            streams=[(native, record) for native in natives for record in records],
+            seam=self.seam,
+            observer=self,
+            url=terms.url,
+            tls=tls_context(terms.ca_file) if terms.url.startswith("wss:") else None,
+            insecure=terms.insecure,
+            backoff=Backoff(self.config.backoff_base_s, self.config.backoff_cap_s),
+        )
+
+    def _recorder_of(self, line: Line) -> Callable[[bytes, int, int], None]:
+        writer, line_id = self._writer, line.id
+        assert writer
+
+        def record(data: bytes, ts_rx: int, mono_rx: int) -> None:
+            writer.write(Kind.READ, line_id, ts_rx, mono_rx, data)
+
+        return record
+
+    # ---- what sessions tell
+
+    def on_opened(self, session: Session, ts: int, mono: int) -> None:
+        if self._writer:
+            what = {"venue": session.venue.name, "url": session.url}
+            self._writer.write_json(Kind.OPENED, session.line.id, ts, mono, what)
+
+    def on_lost(self, session: Session, ts: int, mono: int, reason: str) -> None:
+        if self._writer:
+            self._writer.write_json(Kind.LOST, session.line.id, ts, mono, {"reason": reason})
+
+    def on_state(self, session: Session) -> None:
+        if all(s.state is State.LIVE for s in self.sessions.values()):
+            self._all_live.set()
+        if self.on_state_changed:
+            self.on_state_changed(session)
+
+    on_state_changed: Callable[[Session], None] | None = None
+
+    # ---- life
+
+    async def wait_live(self, limit_s: float) -> None:
+        """Wait until every session is live.
+
+        Raises:
+            TimeoutError: not all were within ``limit_s``; the message names the others.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._all_live.wait()
+        except TimeoutError:
+            late = [
+                f"{name} ({s.state.value}; {s.last_error or 'no error'})"
+                for name, s in self.sessions.items()
+                if s.state is not State.LIVE
+            ]
+            raise TimeoutError(f"not live after {limit_s:g} s: {', '.join(late)}") from None
+
+    async def __aenter__(self) -> Runtime:
+        if self._writer:
+            ts, mono = self.seam.time_ns(), self.seam.monotonic_ns()
+            self._writer.write_json(Kind.CONFIG, 0, ts, mono, self.describe())
+        self._tasks = [asyncio.create_task(s.run()) for s in self.sessions.values()]
+        self._tasks.append(asyncio.create_task(self._keep_time()))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop every session and the timer, and close the recording; calling twice is allowed."""
+        await asyncio.gather(*(s.stop() for s in self.sessions.values()))
+        for task in self._tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._writer:
+            self._writer.close()
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self.seam.sleep(self.config.advance_ms / 1000)
+            ts, mono = self.seam.time_ns(), self.seam.monotonic_ns()
+            if self._writer:
+                self._writer.write(Kind.TICK, 0, ts, mono)
+            self.engine.advance(ts, mono)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the directory and the terms that are in force, as a recording holds them."""
+        ids = {(i.venue, i.symbol): n for n, i in enumerate(self.instruments)}
+        return {
+            "instruments": [
+                {"id": n, "venue": i.venue, "symbol": i.native, "multiplier": 1.0}
+                for n, i in enumerate(self.instruments)
+            ],
+            "pairs": [
+                {
+                    "rule": rule,
+                    "a": ids[p.a],
+                    "b": ids[p.b],
+                    "open_net_bps": p.open_net_bps,
+                    "close_net_bps": p.close_net_bps,
+                }
+                for rule, p in enumerate(self.config.pairs, 1)
+            ],
+            "fees_bps": {name: v.fee_bps for name, v in self.config.venues.items()},
+            "open_net_bps": self.config.open_net_bps,
+            "close_net_bps": self.config.close_net_bps,
+            "liveness_limit_s": {n: v.liveness_limit_s for n, v in self.config.venues.items()},
+        }
