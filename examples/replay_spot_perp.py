@@ -1,0 +1,32 @@
+"""Replay a recorded session, spot against perpetual, and print what opened.
+
+python examples/replay_spot_perp.py [FEE_BPS]
+"""
+
+import sys
+from pathlib import Path
+
+from crosswire.capture.replay import Replay
+
+DATA = Path(__file__).parent / "data"
+CAPTURES = [
+    ("binance", DATA / "binance-btcusdt-2024-08-08.jsonl.gz"),
+    ("binance.usdm", DATA / "binance.usdm-btcusdt-2024-08-08.jsonl.gz"),
+]
+
+
+def main() -> None:
+    replay = Replay(CAPTURES, fee_bps=float(sys.argv[1]) if len(sys.argv) > 1 else 1.75)
+
+    def on_signals(signals):  # an array of SIGNAL_DTYPE, valid during the call
+        for s in signals[signals["event"] == 1]:
+            buy, sell = (replay.instruments[i] for i in s["legs"]["instrument"][:2])
+            print(f"{s['ts_rx']} buy {buy} sell {sell}: {s['net_bps']:.3f} bps, {s['qty']:.5f}")
+
+    replay.on_signals = on_signals
+    replay.run()
+    print(f"{replay.digest.opens} opportunities, {replay.digest.count} signals")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""The examples of the documentation run, and what it lists is what there is."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crosswire import load_config
+from crosswire.sim.plan import Scenario
+from crosswire.sim.server import SimServer
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
+
+
+def blocks() -> list[tuple[str, str]]:
+    return [(page.name, code) for page in PAGES for code in BLOCK.findall(page.read_text())]
+
+
+@pytest.mark.parametrize(("page", "code"), blocks())
+def test_every_python_block_of_the_documentation_runs(page: str, code: str) -> None:
+    assert page
+    exec(compile(code, page, "exec"), {"__name__": "documentation"})
+
+
+def test_the_ten_lines_print_what_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(blocks()[0][1], {})
+    assert re.fullmatch(r"\[1\] \[8\.08\d*\] \[1\.5\]\n", capsys.readouterr().out)
+
+
+def test_every_link_to_a_file_of_the_project_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_error_code_of_the_kernels_is_on_the_page_of_errors() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text()
+    source = (ROOT / "csrc" / "base.c").read_text()
+    names = re.findall(r'WORDS\(CW_E_\w+,\s*"([a-z0-9-]+)"', source)
+    assert len(names) > 20
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_the_example_configuration_is_accepted() -> None:
+    config = load_config(ROOT / "examples" / "config.toml")
+    assert [p.open_net_bps for p in config.pairs] == [0.5, 2.0]
+    assert config.venues["binance.usdm"].fee_bps == 5.0
+
+
+def test_the_replay_example_prints_what_opened() -> None:
+    program = ROOT / "examples" / "replay_spot_perp.py"
+    out = subprocess.run(
+        [sys.executable, program, "2"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
+    assert len(out) == 10
+    assert out[-1].startswith("9 opportunities")
+
+
+async def test_the_bot_example_runs_against_local_venues(tmp_path: Path) -> None:
+    scenario = Scenario(seed=5, seconds=2.5)
+    async with SimServer(scenario) as server:
+        ready = server.ready()
+        text = (ROOT / "examples" / "config.toml").read_text()
+        for name, key in (("binance", "binance"), ("binance.usdm", "binance.usdm"), ("okx", "okx")):
+            url = ready["venues"][name]["url"]
+            text = text.replace(
+                f"[venues.{key}]\n", f'[venues.{key}]\nurl = "{url}"\nca_file = "{ready["ca"]}"\n'
+            )
+        config = tmp_path / "config.toml"
+        config.write_text(text)
+        task = server.run()
+        import asyncio
+
+        program = ROOT / "examples" / "bot.py"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(program), str(config), "2.5", stdout=asyncio.subprocess.PIPE
+        )
+        await task
+        out, _ = await process.communicate()
+    counts = re.findall(r"^(\S+): (\d+) messages", out.decode(), re.M)
+    assert [name for name, _ in counts] == ["binance", "binance.usdm", "okx"]
+    assert all(int(count) > 0 for _, count in counts)
