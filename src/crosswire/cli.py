@@ -14,14 +14,14 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from . import __version__
 from .capture.decode import Decoder
 from .capture.replay import Replay, Step
 from .config import load_config
-from .demo import Demo, DemoOptions, EnvironmentProblem
-from .errors import RecordingError, UsageError
+from .demo import Demo, DemoOptions
+from .errors import HostError, RecordingError, UsageError
 from .seam import System, open_file
 from .venues import venue, venue_names
 
@@ -65,8 +65,8 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
-        raise EnvironmentProblem("uvloop is missing; use --loop asyncio") from None
-    return uvloop.new_event_loop  # type: ignore[no-any-return]
+        raise HostError("uvloop is missing; use --loop asyncio") from None
+    return uvloop.new_event_loop
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -184,11 +184,11 @@ def _add_decode(commands: Any) -> None:
     parser.set_defaults(run=_decode)
 
 
-def _open_input(name: str) -> TextIO:
+def _open_input(name: str) -> IO[str]:
     if name == "-":
         return sys.stdin
     try:
-        stream: TextIO = open_file(name, "r", encoding="utf-8", errors="surrogateescape")
+        stream: IO[str] = open_file(name, "r", encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or error}") from None
     return stream
@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UsageError, RecordingError) as error:
         _say(f"crosswire: {error}")
         return USAGE
-    except EnvironmentProblem as error:
+    except HostError as error:
         _say(f"crosswire: {error}")
         return ENVIRONMENT
     except BrokenPipeError:

@@ -10,10 +10,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from crosswire.kernels.base cimport CW_NEED_MORE, CW_OK, cw_code_name, cw_code_text
-from crosswire.kernels.buffer cimport CW_GUARD_AFTER, CW_GUARD_BEFORE
+from crosswire.kernels.buffer cimport CW_GUARD_BEFORE
 from crosswire.kernels.decimal cimport CW_DECIMAL_INEXACT, CW_DECIMAL_TEXT_MAX
 from crosswire.kernels.frame cimport (
-    CW_CLIENT, CW_FRAME_HEADER_MAX, CW_SERVER, cw_frame, cw_frame_read, cw_frame_write, cw_opcode,
+    CW_CLIENT, CW_SERVER, cw_frame, cw_frame_read, cw_frame_write, cw_opcode,
 )
 from crosswire.kernels.histogram cimport (
     cw_histogram, cw_histogram_clear, cw_histogram_quantile, cw_histogram_record,

@@ -1,4 +1,4 @@
-"""One TOML file, read strictly: unknown keys, wrong types and impossible values are refused by name.
+"""One TOML file, read strictly: unknown keys, wrong types and impossible values are refused.
 
     [engine]                      # optional
     latest_only = false           # hand signals over once per read

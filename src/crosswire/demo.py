@@ -25,7 +25,7 @@ from .capture import read_recording
 from .codec import Histogram
 from .config import Config, PairConfig, VenueConfig
 from .engine import SIGNAL_DTYPE
-from .errors import CrosswireError, UsageError
+from .errors import HostError, UsageError
 from .instruments import Instrument, cross_pairs
 from .runtime import Runtime
 from .seam import Seam, System
@@ -33,7 +33,7 @@ from .sim import Verdict, find_truth, judge
 from .venues import venue, venue_names
 from .watch.view import ViewPipe
 
-__all__ = ["Demo", "DemoOptions", "EnvironmentProblem", "Simulator"]
+__all__ = ["Demo", "DemoOptions", "Simulator"]
 
 START_LIMIT_S = 20.0
 VIEW_INTERVAL_S = 0.25
@@ -41,10 +41,6 @@ CLOSE_BELOW_OPEN_BPS = 0.3
 EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
 
 Signals = np.ndarray[Any, np.dtype[np.void]]
-
-
-class EnvironmentProblem(CrosswireError):
-    """Something outside is missing or did not start; the message says what to do."""
 
 
 @dataclass
@@ -77,12 +73,12 @@ class Simulator:
 
     def __init__(self, options: DemoOptions) -> None:
         self._options = options
-        self._process: asyncio.subprocess.Process | None = None
+        self._running: asyncio.subprocess.Process | None = None
         self.ready: dict[str, Any] = {}
 
     async def __aenter__(self) -> Self:
         o = self._options
-        self._process = await asyncio.create_subprocess_exec(
+        self._running = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "crosswire.sim",
             "--seed", str(o.seed), "--seconds", str(o.seconds), "--venues", ",".join(o.venues),
             "--min-net-bps", str(o.open_net_bps),
@@ -99,9 +95,15 @@ class Simulator:
     async def __aexit__(self, *exc: object) -> None:
         await self._end()
 
+    @property
+    def _process(self) -> asyncio.subprocess.Process:
+        if self._running is None:
+            raise UsageError("the simulator runs inside its async with block only")
+        return self._running
+
     async def _end(self) -> None:
-        assert self._process and self._process.stdin
-        self._process.stdin.close()
+        if self._process.stdin:
+            self._process.stdin.close()
         try:
             async with asyncio.timeout(5):
                 await self._process.wait()
@@ -110,14 +112,14 @@ class Simulator:
             await self._process.wait()
 
     async def _listen(self, limit_s: float) -> dict[str, Any]:
-        assert self._process and self._process.stdout
+        assert self._process.stdout
         try:
             async with asyncio.timeout(limit_s):
                 line = await self._process.stdout.readline()
         except TimeoutError:
-            raise EnvironmentProblem(f"the simulator said nothing for {limit_s:g} s") from None
+            raise HostError(f"the simulator said nothing for {limit_s:g} s") from None
         if not line:
-            raise EnvironmentProblem(
+            raise HostError(
                 "the simulator did not start; its own message is above. "
                 "It needs the extra: pip install 'crosswire[sim]'"
             )
@@ -125,7 +127,7 @@ class Simulator:
 
     def go(self) -> None:
         """Let the session begin."""
-        assert self._process and self._process.stdin
+        assert self._process.stdin
         self._process.stdin.write(b"go\n")
 
     async def done(self) -> dict[str, Any]:
@@ -197,6 +199,7 @@ class Demo:
         self._wire = Histogram()
         self._rates: dict[str, tuple[int, float]] = {}
         self._started = 0
+        self._venues: dict[str, dict[str, Any]] = {}
         self.verdict = Verdict()
 
     # ---- the engine's consumer
@@ -214,7 +217,7 @@ class Demo:
         """Run it all; returns what ``crosswire demo --json`` prints.
 
         Raises:
-            EnvironmentProblem: the simulator or a connection to it did not come up.
+            HostError: the simulator or a connection to it did not come up.
         """
         with tempfile.TemporaryDirectory(prefix="crosswire-") as folder:
             record = self._options.record or Path(folder) / "demo.cwrec"
@@ -240,8 +243,9 @@ class Demo:
                 try:
                     await runtime.wait_live(START_LIMIT_S)
                 except TimeoutError as error:
-                    raise EnvironmentProblem(f"the local venues: {error}") from None
-                self._say(f"all live; playing {self._options.seconds:g} s, seed {self._options.seed}")
+                    raise HostError(f"the local venues: {error}") from None
+                seconds, seed = self._options.seconds, self._options.seed
+                self._say(f"all live; playing {seconds:g} s, seed {seed}")
                 self._started = self._seam.monotonic_ns()
                 simulator.go()
                 done = asyncio.ensure_future(simulator.done())
@@ -250,6 +254,7 @@ class Demo:
                     if view:
                         view.show(self._status(runtime))
                 await self._seam.sleep(0.1)  # what is still on the wire
+                self._venues = self._venue_status(runtime)
                 return done.result()
         finally:
             gc.unfreeze()
@@ -311,9 +316,7 @@ class Demo:
             for signal in batch[-2:]:
                 buy, sell = (runtime.instruments[i] for i in signal["legs"]["instrument"][:2])
                 net, qty = float(signal["net_bps"]), float(signal["qty"])
-                self._latest.append(
-                    (EVENTS[int(signal["event"])], str(buy), str(sell), net, qty)
-                )
+                self._latest.append((EVENTS[int(signal["event"])], str(buy), str(sell), net, qty))
 
     def _report(self, runtime: Runtime) -> dict[str, Any]:
         verdict = self.verdict
@@ -332,7 +335,7 @@ class Demo:
             "wire_to_signal_ns": self._wire.summary(),
             "rx_to_signal_ns": _without_count(runtime.engine.rx_to_signal_ns()),
             "stages_ns": {k: _without_count(v) for k, v in runtime.engine.stages_ns().items()},
-            "venues": self._venue_status(runtime),
+            "venues": self._venues,
         }
 
     def summary(self, report: dict[str, Any]) -> str:

@@ -13,8 +13,7 @@ import os
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.buffer cimport (
-    PyBUF_FORMAT, PyBUF_ND, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release,
-    PyObject_GetBuffer, PyBUF_SIMPLE,
+    PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
@@ -24,7 +23,7 @@ from posix.stdlib cimport posix_memalign
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 
 from crosswire.kernels.base cimport (
-    CW_E_COUNT, CW_E_FIRST, CW_E_MESSAGE_UNKNOWN, CW_FULL, CW_OK, cw_code_name, cw_code_text,
+    CW_E_COUNT, CW_E_FIRST, CW_E_MESSAGE_UNKNOWN, CW_OK, cw_code_name, cw_code_text,
 )
 from crosswire.kernels.book cimport cw_top
 from crosswire.kernels.buffer cimport CW_GUARD_AFTER, CW_GUARD_BEFORE, cw_buffer_size
@@ -37,9 +36,9 @@ from crosswire.kernels.frame cimport CW_CLIENT, CW_SERVER, cw_close_code_for
 from crosswire.kernels.histogram cimport cw_histogram, cw_histogram_quantile
 from crosswire.kernels.layout cimport cw_layout, cw_layout_is_valid
 from crosswire.kernels.line cimport (
-    CW_FED_BROKEN, CW_FED_CLOSED, CW_FED_CONTROL, CW_FED_MORE, CW_FED_RECORDS, CW_FED_SIGNALS,
-    CW_LINE_ERRORS, cw_inbox_entry, cw_line, cw_line_error, cw_line_feed, cw_line_init,
-    cw_line_lose, cw_line_memory, cw_line_open, cw_line_tail,
+    CW_FED_CONTROL, CW_FED_MORE, CW_FED_RECORDS, CW_FED_SIGNALS, CW_LINE_ERRORS,
+    cw_inbox_entry, cw_line, cw_line_error, cw_line_feed, cw_line_init, cw_line_lose,
+    cw_line_memory, cw_line_open, cw_line_tail,
 )
 from crosswire.kernels.ops cimport CW_LEVEL_AVX2, CW_LEVEL_AVX512, CW_LEVEL_BASE, cw_level, \
     cw_level_best, cw_ops_for
@@ -321,8 +320,8 @@ cdef class Engine:
         size = cw_engine_size(&limits)
         if size == 0:
             raise UsageError(
-                "engine limits out of range: instruments 1..2^20, pairs up to 2^22, lines 1..65534, "
-                "venues 1..256, signals a power of two up to 2^24")
+                "engine limits out of range: instruments 1..2^20, pairs up to 2^22, lines "
+                "1..65534, venues 1..256, signals a power of two up to 2^24")
         if posix_memalign(&self.memory, 64, size) != 0:
             raise MemoryError()
         memset(self.memory, 0, size)
@@ -663,7 +662,8 @@ cdef cw_layout *_build_layout(object compiled) except NULL:
     """Copy the compiled tables into a C table; raises UsageError when they do not fit."""
     if len(compiled.nodes) > 96 or len(compiled.messages) > 16 or len(compiled.kinds) > CW_KINDS:
         raise UsageError("layout too large: at most 96 nodes, 16 messages, 8 kinds")
-    longest = max([0] + [len(n.key) for n in compiled.nodes] + [len(m.tag) for m in compiled.messages])
+    names = [node.key for node in compiled.nodes] + [m.tag for m in compiled.messages]
+    longest = max(map(len, names), default=0)
     if longest > 24 or len(compiled.word) > 16:
         raise UsageError("layout: a key or tag is longer than 24 bytes, or the word than 16")
     cdef cw_layout *table = <cw_layout *>calloc(1, sizeof(cw_layout))

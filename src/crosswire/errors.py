@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "CrosswireError",
     "HandshakeError",
+    "HostError",
     "RecordingError",
     "SubscriptionError",
     "UsageError",
@@ -22,6 +23,10 @@ class CrosswireError(Exception):
 
 class UsageError(CrosswireError):
     """The caller or the configuration asked for something that cannot be done."""
+
+
+class HostError(CrosswireError):
+    """Something outside is missing or did not start; the message says what to do."""
 
 
 class RecordingError(CrosswireError):

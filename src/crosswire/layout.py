@@ -1,4 +1,4 @@
-"""Compile a venue's :class:`~crosswire.venue.Layout` to the node and message tables of the scanner."""
+"""Compile a venue's :class:`~crosswire.venue.Layout` to the tables of the scanner."""
 
 from __future__ import annotations
 

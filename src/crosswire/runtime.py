@@ -49,8 +49,8 @@ def build_engine(
                 instruments.append(Instrument(name, native, symbol))
     engine.set_pairs(
         [
-            Pair(rule, ids[pair.a], ids[pair.b], pair.open_net_bps, pair.close_net_bps, pair.qty_max)
-            for rule, pair in enumerate(config.pairs, 1)
+            Pair(rule, ids[p.a], ids[p.b], p.open_net_bps, p.close_net_bps, p.qty_max)
+            for rule, p in enumerate(config.pairs, 1)
         ]
     )
     return engine, instruments

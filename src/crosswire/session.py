@@ -16,7 +16,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from .codec import encode_frame
@@ -267,11 +267,9 @@ class Session:
         watch = asyncio.ensure_future(self._watch(protocol))
         subscribe = asyncio.ensure_future(self._subscribe())
         try:
-            waiting: set[asyncio.Future[object]] = {watch, subscribe, protocol.ended}
+            waiting: set[asyncio.Future[Any]] = {watch, subscribe, protocol.ended}
             while not (watch.done() or protocol.ended.done()):
-                done, waiting = await asyncio.wait(
-                    waiting, return_when=asyncio.FIRST_COMPLETED
-                )
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
                 if subscribe in done:
                     subscribe.result()
                     self._move(Event.ACKNOWLEDGED)
@@ -377,4 +375,3 @@ class Session:
                     self._send(PING, b"")
                 else:
                     self._send(TEXT, beat.text.encode())
-

@@ -225,10 +225,16 @@ class Dialect:
     Attributes:
         venue: the venue's name.
         path: path of the URL that it serves.
+        qty_digits: decimals of its sizes.
     """
 
     venue: str
     path: str
+    qty_digits: int
+
+    def decimal(self, units: int, digits: int) -> str:
+        """Return ``units * 10**-digits`` as the venue writes it."""
+        raise NotImplementedError
 
     def quote(self, native: str, quote: SimQuote) -> str:
         """Return the text of one quote message."""
@@ -241,6 +247,11 @@ class Dialect:
     def answer(self, text: str) -> tuple[list[str], list[tuple[str, Record]]]:
         """Answer a client's message: the texts to send back, and (native symbol, record) of every
         stream that it has now subscribed."""
+        raise NotImplementedError
+
+    def decode(self, text: str) -> list[tuple[str, str, SimQuote | None]]:
+        """Return (kind, native symbol, quote or ``None``) of each record in a message, by plain
+        means: the oracle reads messages with it."""
         raise NotImplementedError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ..venue import Control, Venue
 __all__ = ["Decoder", "shortest"]
 
 TEXT, BINARY = 1, 2
-_DECODINGS = {
+_DECODINGS: dict[str, Callable[[str], tuple[int, bytes]]] = {
     "raw": lambda text: (TEXT, text.encode()),
     "b64": lambda text: (BINARY, base64.b64decode(text, validate=True)),
     "hex": lambda text: (BINARY, bytes.fromhex(text)),

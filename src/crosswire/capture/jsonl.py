@@ -62,7 +62,8 @@ def read_jsonl(path: str | Path) -> Iterator[CapturedFrame]:
     before = 0
     number = 0
     try:
-        for number, line in enumerate(_lines(path), 1):
+        for line in _lines(path):
+            number += 1
             row = json.loads(line)
             if row["dir"] != "recv":
                 continue

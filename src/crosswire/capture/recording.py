@@ -18,7 +18,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ..errors import RecordingError
 from ..seam import open_file
@@ -69,12 +69,10 @@ class RecordingWriter:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._file: BinaryIO = open_file(path, "wb")
+        self._file: IO[bytes] = open_file(path, "wb")
         self._file.write(_FILE_HEAD.pack(MAGIC, VERSION, ENTRY_SIZE))
 
-    def write(
-        self, kind: Kind, line: int, ts_rx: int, mono_rx: int, payload: bytes = b""
-    ) -> None:
+    def write(self, kind: Kind, line: int, ts_rx: int, mono_rx: int, payload: bytes = b"") -> None:
         """Append one entry; ``payload`` is copied."""
         head = _ENTRY_HEAD.pack(kind, 0, line, len(payload), ts_rx, mono_rx)
         crc = zlib.crc32(payload, zlib.crc32(head))

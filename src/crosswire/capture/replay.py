@@ -263,9 +263,7 @@ class Replay:
 
         return on_control
 
-    def run(
-        self, on_step: Callable[[Step], None] | None = None, cut: Cut | None = None
-    ) -> None:
+    def run(self, on_step: Callable[[Step], None] | None = None, cut: Cut | None = None) -> None:
         """Replay everything.
 
         Args:

@@ -13,9 +13,9 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple
 
-from ..venue import Record, SimQuote, SimTrade
+from ..venue import Dialect, SimQuote, SimTrade
 from ..venues import dialect, venue
 from .plan import (
     FROZEN_LEG,
@@ -30,7 +30,7 @@ from .plan import (
     random_source,
 )
 
-__all__ = ["Event", "Speech", "frame_of", "generate", "net_bps", "speech", "text_frame"]
+__all__ = ["Event", "frame_of", "generate", "net_bps", "text_frame"]
 
 VOLATILITY = 1.5e-4
 """Standard deviation of a mid's relative move over a second."""
@@ -47,34 +47,6 @@ MIDS = {"BTC": 61_800.0, "ETH": 2_640.0, "SOL": 148.0, "XRP": 0.61}
 MID_DEFAULT = 25.0
 
 
-class Speech(Protocol):
-    """What the simulator and the oracle ask of a venue's ``sim.py``."""
-
-    venue: str
-    path: str
-    qty_digits: int
-
-    def decimal(self, units: int, digits: int) -> str:
-        """Return ``units * 10**-digits`` as the venue writes it."""
-
-    def quote(self, native: str, quote: SimQuote) -> str:
-        """Return the text of one quote message."""
-
-    def trade(self, native: str, trade: SimTrade) -> str:
-        """Return the text of one trade message."""
-
-    def answer(self, text: str) -> tuple[list[str], list[tuple[str, Record]]]:
-        """Answer a client's message."""
-
-    def decode(self, text: str) -> list[tuple[str, str, SimQuote | None]]:
-        """Return (kind, native symbol, quote or ``None``) of each record in a message."""
-
-
-def speech(name: str) -> Speech:
-    """Return how a venue's server speaks."""
-    return cast(Speech, dialect(name))
-
-
 def text_frame(text: str) -> bytes:
     """Return an unmasked, final WebSocket text frame; ``text`` is ASCII below 64 KiB."""
     payload = text.encode("ascii")
@@ -84,7 +56,7 @@ def text_frame(text: str) -> bytes:
     return bytes((0x81, 126, size >> 8, size & 255)) + payload
 
 
-def frame_of(spoken: Speech, native: str, message: SimQuote | SimTrade, stamp: int) -> bytes:
+def frame_of(spoken: Dialect, native: str, message: SimQuote | SimTrade, stamp: int) -> bytes:
     """Return the frame of one message that is sent at ``stamp``, UTC ns.
 
     The stamp becomes a quote's ``seq``, and in ms the time of either.
@@ -134,7 +106,7 @@ class _Stream:
         self.fee_bps = scenario.fees_bps[name]
         self.offset = rng.gauss(0, OFFSET_SPREAD / 2)
         self.trade_id = rng.randrange(10**8, 10**9)
-        spoken = speech(name)
+        spoken = dialect(name)
         self._decimal = spoken.decimal
         mid = MIDS.get(symbol.partition("/")[0], MID_DEFAULT)
         self._digits = max(0, 6 - math.floor(math.log10(mid)))

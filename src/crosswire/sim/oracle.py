@@ -22,9 +22,8 @@ from typing import Any, NamedTuple
 
 from ..capture import Entry, Kind
 from ..errors import RecordingError, VenueError
-from ..venue import SimQuote
-from ..venues import venue
-from .market import Speech, speech
+from ..venue import Dialect, SimQuote
+from ..venues import dialect, venue
 
 __all__ = ["Close", "Instrument", "Interval", "Point", "Truth", "find_truth"]
 
@@ -176,7 +175,7 @@ class _Line:
 
     def __init__(self, name: str, mono_rx: int) -> None:
         self.venue = name
-        self.speech: Speech = speech(name)
+        self.dialect: Dialect = dialect(name)
         self.is_rising = venue(name).layout.seq_is_rising
         self.frames = _Frames()
         self.last_seq: dict[int, int] = {}
@@ -339,7 +338,7 @@ class _Oracle:
         line.last_rx = entry.mono_rx
         line.is_alive = True
         for text in line.frames.feed(entry.payload):
-            for kind, native, quote in line.speech.decode(text):
+            for kind, native, quote in line.dialect.decode(text):
                 self.truth.counts[line.venue, native, kind] += 1
                 if quote is not None:
                     self._quote(entry, line, native, quote)

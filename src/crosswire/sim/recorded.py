@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..capture import Entry, Kind
-from ..venues import venue
-from .market import Event, Speech, frame_of, generate, speech
+from ..venue import Dialect
+from ..venues import dialect, venue
+from .market import Event, frame_of, generate
 from .plan import Plan, Scenario, make_plan
 
 __all__ = ["config_of", "record"]
@@ -75,7 +76,7 @@ class _Recorder:
     def __init__(self, scenario: Scenario, plan: Plan) -> None:
         self._plants = {item.id: item for item in plan.plants + plan.baits}
         self._lines = {name: number for number, name in enumerate(scenario.venues, start=1)}
-        self._speeches: dict[str, Speech] = {name: speech(name) for name in scenario.venues}
+        self._dialects: dict[str, Dialect] = {name: dialect(name) for name in scenario.venues}
         self._back: dict[str, int] = {}
         self._refusals = dict.fromkeys(scenario.venues, 0)
         self._last_frame = dict.fromkeys(scenario.venues, b"")
@@ -102,7 +103,7 @@ class _Recorder:
             self._last_stamp = stamp
             if event.plant is not None:
                 self._plants[event.plant].mark(stamp)
-            frame = frame_of(self._speeches[name], event.symbol, event.message, stamp)
+            frame = frame_of(self._dialects[name], event.symbol, event.message, stamp)
             self._last_frame[name] = frame
             if event.t_ns >= self._back.get(name, 0):
                 if self._back.pop(name, 0):

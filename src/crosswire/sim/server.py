@@ -19,9 +19,9 @@ from websockets.http11 import Request, Response
 
 from ..seam import Seam, System
 from ..venue import Record, SimQuote, SimTrade
-from ..venues import venue
+from ..venues import dialect, venue
 from .certs import HOST, Certificates
-from .market import Event, frame_of, generate, speech
+from .market import Event, frame_of, generate
 from .plan import Plan, Scenario, make_plan
 
 __all__ = ["SimServer"]
@@ -42,7 +42,7 @@ class _VenueServer:
         self.sent = {Record.QUOTE: 0, Record.TRADE: 0}
         self.refusals = 0
         self.server: Server
-        self._speech = speech(name)
+        self._dialect = dialect(name)
         self._connections: set[ServerConnection] = set()
         self._streams: dict[tuple[str, Record], list[ServerConnection]] = {}
         self._last_frame = b""
@@ -67,7 +67,7 @@ class _VenueServer:
     def url(self) -> str:
         """Where it listens."""
         port = next(iter(self.server.sockets)).getsockname()[1]
-        return f"wss://{HOST}:{port}{self._speech.path}"
+        return f"wss://{HOST}:{port}{self._dialect.path}"
 
     def send(self, native: str, message: SimQuote | SimTrade, stamp: int) -> None:
         """Send one message, stamped, to every connection that subscribed its stream.
@@ -79,7 +79,7 @@ class _VenueServer:
         connections = self._streams.get((native, record))
         if not connections:
             return
-        frame = frame_of(self._speech, native, message, stamp)
+        frame = frame_of(self._dialect, native, message, stamp)
         self._last_frame = frame
         self.sent[record] += 1
         for connection in connections:
@@ -116,7 +116,7 @@ class _VenueServer:
         if self.refusals:
             self.refusals -= 1
             return connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, "try again later\n")
-        if request.path.partition("?")[0] != self._speech.path:
+        if request.path.partition("?")[0] != self._dialect.path:
             return connection.respond(HTTPStatus.NOT_FOUND, f"no stream at {request.path}\n")
         return None
 
@@ -135,7 +135,7 @@ class _VenueServer:
 
     async def _answer(self, connection: ServerConnection, message: str | bytes) -> None:
         text = message if isinstance(message, str) else message.decode("utf-8", "replace")
-        texts, streams = self._speech.answer(text)
+        texts, streams = self._dialect.answer(text)
         for answer in texts:
             await connection.send(answer)
         if connection not in self._connections:

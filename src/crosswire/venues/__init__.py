@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 
@@ -28,8 +28,8 @@ def _exchanges() -> list[str]:
 
 
 @cache
-def _all() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _all() -> dict[str, Venue]:
+    found: dict[str, Venue] = {}
     for exchange in _exchanges():
         for item in importlib.import_module(f"{__name__}.{exchange}.market").VENUES:
             found[item.name] = item
@@ -62,4 +62,5 @@ def dialect(name: str) -> Dialect:
     """
     exchange = venue(name).name.partition(".")[0]
     module = importlib.import_module(f"{__name__}.{exchange}.sim")
-    return {item.venue: item for item in module.DIALECTS}[name]
+    dialects: tuple[Dialect, ...] = module.DIALECTS
+    return {item.venue: item for item in dialects}[name]

@@ -54,8 +54,6 @@ def _fixed(units: int, digits: int) -> str:
 class _Binance(Dialect):
     """What both markets have in common."""
 
-    qty_digits: int
-
     def answer(self, text: str) -> tuple[list[str], list[tuple[str, Record]]]:
         request = parse_object(text)
         if not request:

@@ -39,8 +39,6 @@ def _level(side: Any) -> tuple[str, str]:
 class _Okx(Dialect):
     """Shortest decimals, times as text."""
 
-    qty_digits: int
-
     def decimal(self, units: int, digits: int) -> str:
         """Return ``units * 10**-digits`` as this venue writes it."""
         if not digits:
