@@ -188,20 +188,13 @@ static uint32_t look(cw_crosses *self, const cw_books *books, cw_route *route, u
     return 1;
 }
 
-uint32_t cw_crosses_look(cw_crosses *self, const cw_books *books, uint32_t instrument,
-                         const cw_moment *now, cw_ring *ring) {
-    const cw_peer *peer = &self->peers[self->peer_first[instrument]];
-    const cw_peer *end = &self->peers[self->peer_first[instrument + 1]];
-    double cost = books->net_ask[instrument] * self->filter, yield = books->net_bid[instrument];
-    int maybe_open = self->open_count[instrument] != 0;
+uint32_t cw_crosses_look_all(cw_crosses *self, const cw_books *books, uint32_t instrument,
+                             const cw_moment *now, cw_ring *ring) {
     uint32_t written = 0;
-    for (const cw_peer *p = peer; p < end; p++)
-        maybe_open |= (books->net_bid[p->other] >= cost) |
-                      (yield >= books->net_ask[p->other] * self->filter);
-    if (CW_LIKELY(!maybe_open)) return 0;
-    for (const cw_peer *p = peer; p < end; p++)
+    for (uint32_t i = self->peer_first[instrument]; i < self->peer_first[instrument + 1]; i++)
         for (uint32_t side = 0; side < 2; side++)
-            written += look(self, books, routes_of(self, p) + side, instrument, now, ring);
+            written += look(self, books, routes_of(self, &self->peers[i]) + side, instrument, now,
+                            ring);
     return written;
 }
 

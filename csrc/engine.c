@@ -109,21 +109,12 @@ int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t co
     return cw_crosses_set(&self->crosses, pairs, count);
 }
 
-/* Instruments that the scanner made on the way have a symbol but no top yet. */
-static void adopt(cw_engine *self, uint32_t instrument, uint16_t line) {
-    uint16_t venue = self->pulses[line].venue;
-    if (CW_LIKELY(instrument < self->books.count)) return;
-    for (uint32_t i = self->books.count; i <= instrument; i++)
-        cw_top_init(&self->books, i, venue, self->venues[venue].fee_bps, 1.0);
-    self->books.count = instrument + 1;
-}
-
 /* ---- lines and time ---- */
 
 /* Do something to every top of a line and close what was open on it. */
 static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason) {
-    cw_moment now = {0, self->ts_now, self->mono_now};
     uint32_t written = 0;
+    self->now.ts_exch = 0;
     for (uint32_t i = 0; i < self->books.count; i++) {
         if (self->books.tops[i].line != line) continue;
         if (reason == CW_CLOSE_LIVENESS) {
@@ -131,27 +122,27 @@ static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason) 
         } else {
             cw_top_invalidate(&self->books, i);
         }
-        written += cw_crosses_close(&self->crosses, &self->books, i, reason, &now, &self->ring);
+        written += cw_crosses_close(&self->crosses, &self->books, i, reason, &self->now, &self->ring);
     }
     return written;
 }
 
 static void move_clock(cw_engine *self, int64_t ts_now, int64_t mono_now) {
-    self->ts_now = ts_now;
-    if (mono_now > self->mono_now) self->mono_now = mono_now;
+    self->now.ts_rx = ts_now;
+    if (mono_now > self->now.mono_rx) self->now.mono_rx = mono_now;
 }
 
 uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now) {
     uint32_t written = 0;
     move_clock(self, ts_now, mono_now);
-    if (CW_LIKELY(self->mono_now <= self->deadline)) return 0;
+    if (CW_LIKELY(self->now.mono_rx <= self->deadline)) return 0;
     self->deadline = INT64_MAX;
     for (uint16_t i = 0; i < self->line_count; i++) {
         cw_pulse *pulse = &self->pulses[i];
         int64_t end;
         if (!pulse->is_open || !pulse->is_live) continue;
         end = pulse->last_mono + pulse->limit_ns;
-        if (self->mono_now > end) {
+        if (self->now.mono_rx > end) {
             pulse->is_live = 0;
             written += silence(self, i, CW_CLOSE_LIVENESS);
         } else if (end < self->deadline) {
@@ -166,7 +157,7 @@ void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t
     move_clock(self, ts_now, mono_now);
     pulse->epoch++;
     pulse->is_open = pulse->is_live = 1;
-    pulse->last_mono = self->mono_now;
+    pulse->last_mono = self->now.mono_rx;
     if (pulse->last_mono + pulse->limit_ns < self->deadline)
         self->deadline = pulse->last_mono + pulse->limit_ns;
 }
@@ -179,8 +170,11 @@ uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int
 
 /* ---- records ---- */
 
-static void put_row(cw_batch *batch, const cw_record *row) {
-    if (batch->count < batch->capacity) batch->rows[batch->count++] = *row;
+void cw_engine_adopt(cw_engine *self, uint32_t instrument, uint16_t line) {
+    uint16_t venue = self->pulses[line].venue;
+    for (uint32_t i = self->books.count; i <= instrument; i++)
+        cw_top_init(&self->books, i, venue, self->venues[venue].fee_bps, 1.0);
+    self->books.count = instrument + 1;
 }
 
 void cw_engine_end_stage(cw_engine *self, cw_stage stage) {
@@ -191,11 +185,9 @@ void cw_engine_end_stage(cw_engine *self, cw_stage stage) {
     cw_histogram_record(&self->stages[stage], (uint64_t)took);
 }
 
-/* Time the signals that were written since `first`: all of them by the read, a sampled read's by
- * stages. */
-static void time_signals(cw_engine *self, uint64_t first) {
+void cw_engine_time_signals(cw_engine *self, uint64_t first) {
     int64_t done = self->clock.now_ns(self->clock.user);
-    int64_t took = done > self->mono_now ? done - self->mono_now : 0;
+    int64_t took = done > self->now.mono_rx ? done - self->now.mono_rx : 0;
     for (uint64_t i = first; i != self->ring.head; i++) {
         cw_signal *signal = &self->ring.slots[i & (self->ring.capacity - 1)];
         cw_histogram_record(&self->rx_to_signal, (uint64_t)took);
@@ -206,42 +198,11 @@ static void time_signals(cw_engine *self, uint64_t first) {
     }
 }
 
-static uint32_t take_quote(cw_engine *self, uint16_t line, const cw_quote *quote) {
-    const cw_pulse *pulse = &self->pulses[line];
-    cw_moment now = {quote->ts_exch, self->ts_now, self->mono_now};
-    uint64_t before = self->ring.head;
-    uint32_t written;
-    if (cw_top_apply(&self->books, quote, self->mono_now, line, pulse->epoch,
-                     self->venues[pulse->venue].seq_is_rising) != CW_OK)
-        return 0;
-    cw_engine_stage(self, CW_STAGE_BOOK);
-    written = cw_crosses_look(&self->crosses, &self->books, quote->instrument, &now, &self->ring);
-    cw_engine_stage(self, CW_STAGE_DETECT);
-    if (CW_UNLIKELY(written && self->clock.now_ns)) time_signals(self, before);
-    return written;
-}
-
-uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
-                        uint32_t instrument, cw_record *row) {
-    adopt(self, instrument, line);
-    self->counts[instrument * CW_KINDS + kind]++;
-    if (scanned == CW_SCAN_QUOTE) {
-        row->quote.ts_rx = self->ts_now;
-        put_row(&self->quotes, row);
-        return take_quote(self, line, &row->quote);
-    }
-    if (scanned == CW_SCAN_TRADE) {
-        row->trade.ts_rx = self->ts_now;
-        put_row(&self->trades, row);
-    }
-    return 0;
-}
-
 uint32_t cw_engine_distrust(cw_engine *self, uint16_t line, uint32_t instrument) {
-    cw_moment now = {0, self->ts_now, self->mono_now};
     if (instrument == CW_NO_INSTRUMENT) return silence(self, line, CW_CLOSE_GATE);
-    adopt(self, instrument, line);
+    self->now.ts_exch = 0;
+    if (instrument >= self->books.count) cw_engine_adopt(self, instrument, line);
     cw_top_invalidate(&self->books, instrument);
-    return cw_crosses_close(&self->crosses, &self->books, instrument, CW_CLOSE_GATE, &now,
+    return cw_crosses_close(&self->crosses, &self->books, instrument, CW_CLOSE_GATE, &self->now,
                             &self->ring);
 }

@@ -111,6 +111,13 @@ static uint32_t must_stop(const cw_line *self) {
     return 0;
 }
 
+/* Where the next record is written: into its batch, if it is of the kind that the last one was. */
+static cw_record *next_row(cw_line *self) {
+    cw_engine *engine = self->engine;
+    cw_batch *batch = self->last_scanned == CW_SCAN_TRADE ? &engine->trades : &engine->quotes;
+    return batch->count < batch->capacity ? &batch->rows[batch->count] : &self->scratch;
+}
+
 /* Hand the records of the message in hand to the engine, beginning with what was `scanned`. Stops
  * with scanner->next_at set when there is no room for another. Returns signals written. */
 static uint32_t take_records(cw_line *self, int scanned, cw_record *row) {
@@ -118,9 +125,11 @@ static uint32_t take_records(cw_line *self, int scanned, cw_record *row) {
     cw_scanner *scanner = &self->scanner;
     uint32_t written = 0;
     while (scanned < CW_SCAN_CONTROL) {
+        self->last_scanned = (uint8_t)scanned;
         written += cw_engine_take(engine, self->id, scanned, scanner->kind, scanner->instrument,
                                   row);
         if (CW_LIKELY(!scanner->next_at) || must_stop(self)) return written;
+        row = next_row(self);
         scanned = engine->ops->scan_next(scanner, row);
     }
     if (scanned >= CW_E_FIRST)
@@ -130,23 +139,33 @@ static uint32_t take_records(cw_line *self, int scanned, cw_record *row) {
 
 /* Go on with a message of many records. */
 static uint32_t take_rest(cw_line *self) {
-    cw_record row;
-    int scanned = self->engine->ops->scan_next(&self->scanner, &row);
-    return take_records(self, scanned, &row);
+    cw_record *row = next_row(self);
+    return take_records(self, self->engine->ops->scan_next(&self->scanner, row), row);
 }
 
-/* One whole text message. Returns signals written. */
-static uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n) {
+/* One whole text message, `header_len` bytes behind the next byte to be parsed. Returns signals
+ * written; breaks the line when it is no text. */
+static inline uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n,
+                                 uint32_t header_len) {
     cw_engine *engine = self->engine;
     cw_scanner *scanner = &self->scanner;
-    cw_record row;
+    cw_record *row = next_row(self);
     int scanned;
     cw_engine_stage(engine, CW_STAGE_FRAME);
-    scanned = engine->ops->scan(scanner, p, n, &row);
+    scanned = engine->ops->scan(scanner, p, n, row);
     cw_engine_stage(engine, CW_STAGE_DECODE);
     self->messages++;
     engine->messages++;
-    if (CW_LIKELY(scanned < CW_SCAN_CONTROL)) return take_records(self, scanned, &row);
+    if (CW_LIKELY(scanned == CW_SCAN_QUOTE && !scanner->next_at)) {
+        self->last_scanned = CW_SCAN_QUOTE;
+        return cw_engine_take(engine, self->id, CW_SCAN_QUOTE, scanner->kind,
+                              scanner->instrument, row);
+    }
+    if (scanned < CW_SCAN_CONTROL) return take_records(self, scanned, row);
+    if (scanned == CW_E_UTF8) {
+        (void)break_line(self, CW_E_UTF8, header_len + scanner->error.at);
+        return 0;
+    }
     if (scanned >= CW_E_FIRST)
         return lose_message(self, scanned, scanner->error.at, scanner->instrument);
     if (put_inbox(self, CW_TEXT, p, n)) return 0;
@@ -231,9 +250,20 @@ static uint32_t stream(cw_line *self, uint32_t *written) {
     if (!self->streamed.is_final) return 0;
     if (self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
         return break_line(self, CW_E_UTF8, 0);
-    *written += self->opcode == CW_TEXT ? take_text(self, self->assembly, self->assembly_len)
-                                        : take_binary(self);
+    *written += self->opcode == CW_TEXT
+                    ? take_text(self, self->assembly, self->assembly_len, 0)
+                    : take_binary(self);
     self->opcode = 0;
+    return 0;
+}
+
+/* A whole text message stands at p + header_len. */
+static inline uint32_t take_plain_text(cw_line *self, const uint8_t *p, uint32_t header_len,
+                                       uint32_t n, uint32_t *written) {
+    *written += take_text(self, p + header_len, n, header_len);
+    if (CW_UNLIKELY(self->is_done)) return CW_FED_BROKEN;
+    self->rx.parsed += header_len + n;
+    self->frames++;
     return 0;
 }
 
@@ -241,27 +271,38 @@ static uint32_t stream(cw_line *self, uint32_t *written) {
 static uint32_t take_frame(cw_line *self, const cw_frame *frame, uint8_t *p, uint32_t *written) {
     uint8_t *payload = p + frame->header_len;
     uint32_t n = (uint32_t)frame->payload_len, fed = 0;
-    size_t at = 0;
     if (frame->is_masked) self->engine->ops->mask(payload, n, frame->mask, 0);
     if (frame->opcode >= CW_CLOSE) {
         if ((fed = take_control(self, frame, payload)) & CW_FED_BROKEN) return fed;
     } else if (frame->opcode == CW_BINARY) {
         *written += take_binary(self);
-    } else if (CW_UNLIKELY(!text_is_valid(self, payload, n, &at))) {
-        return break_line(self, CW_E_UTF8, frame->header_len + at);
     } else {
-        *written += take_text(self, payload, n);
+        return take_plain_text(self, p, frame->header_len, n, written);
     }
     self->rx.parsed += frame->header_len + n;
     self->frames++;
     return fed;
 }
 
+/* The payload's length of a whole, unmasked, final text frame of the usual sizes, by a look at its
+ * first bytes; 0 for any other frame, which cw_frame_read will judge. */
+static uint32_t plain_text(const cw_line *self, const uint8_t *p, uint32_t have,
+                           uint32_t *header_len) {
+    uint32_t n;
+    if (have < 4 || p[0] != (0x80 | CW_TEXT) || self->role != CW_CLIENT || self->opcode) return 0;
+    n = p[1] < 126 ? p[1] : (uint32_t)p[2] << 8 | p[3];
+    *header_len = p[1] < 126 ? 2 : 4;
+    return p[1] < 127 && (p[1] < 126 || n >= 126) && n <= have - *header_len &&
+                   n <= self->message_max
+               ? n
+               : 0;
+}
+
 /* Take one step: a frame, or a piece of one. Sets *is_waiting when more bytes are needed. */
 static uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
     cw_buffer *rx = &self->rx;
     uint8_t *p = rx->data + rx->parsed;
-    uint32_t have = rx->received - rx->parsed, at, fed;
+    uint32_t have = rx->received - rx->parsed, at, fed, n;
     cw_frame frame;
     int code;
     if (CW_UNLIKELY(self->engine->is_sampling))
@@ -274,6 +315,8 @@ static uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
         *is_waiting = fed == CW_FED_MORE;
         return fed == CW_FED_MORE ? 0 : fed;
     }
+    if (CW_LIKELY((n = plain_text(self, p, have, &at)) && !inbox_must_drain(self, n)))
+        return take_plain_text(self, p, at, n, written);
     code = cw_frame_read(p, have, (cw_role)self->role, &frame, &at);
     if (CW_UNLIKELY(code != CW_OK)) {
         *is_waiting = code == CW_NEED_MORE;
@@ -332,7 +375,7 @@ static uint32_t begin_read(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mon
     engine->is_sampling = engine->clock.now_ns && engine->reads % CW_SAMPLE_EVERY == 0;
     engine->reads++;
     written = cw_engine_advance(engine, ts_rx, mono_rx);
-    pulse->last_mono = engine->mono_now;
+    pulse->last_mono = engine->now.mono_rx;
     if (CW_LIKELY(pulse->is_live)) return written;
     pulse->is_live = 1;
     if (pulse->last_mono + pulse->limit_ns < engine->deadline)

@@ -3,13 +3,30 @@
 #include <immintrin.h>
 
 #include "ops_tables.h"
-#include "crosswire/decimal.h"
 
 #pragma GCC push_options
 #pragma GCC target("avx2,bmi,bmi2,popcnt,lzcnt")
-#define CW_OPS_NAME "avx2"
-#define CW_OPS_LEVEL CW_LEVEL_AVX2
-#define CW_OPS_TABLE cw_ops_avx2
 #define CW_WIDTH 32
-#include "ops_body.h"
+#include "ops_wide.h"
+#include "ops_scan.h"
+
+int cw_avx2_decimal(const uint8_t *p, size_t n, double *value, uint32_t *flags, uint32_t *at) {
+    return ops_decimal(p, n, value, flags, at);
+}
+
+int cw_avx2_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row) {
+    return ops_scan(self, p, n, row);
+}
+
+int cw_avx2_scan_next(cw_scanner *self, cw_record *row) { return ops_scan_next(self, row); }
 #pragma GCC pop_options
+
+const cw_ops cw_ops_avx2 = {
+    .name = "avx2",
+    .level = CW_LEVEL_AVX2,
+    .mask = ops_mask,
+    .ascii_prefix = ops_ascii_prefix,
+    .decimal = cw_avx2_decimal,
+    .scan = cw_avx2_scan,
+    .scan_next = cw_avx2_scan_next,
+};

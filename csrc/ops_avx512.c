@@ -1,14 +1,20 @@
-/* ops_avx512.c — kernels for processors with AVX-512 F, BW, VL and VBMI2. */
+/* ops_avx512.c — kernels for processors with AVX-512 F, BW and VL. */
 #include <immintrin.h>
 
 #include "ops_tables.h"
-#include "crosswire/decimal.h"
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi,bmi2,popcnt,lzcnt")
-#define CW_OPS_NAME "avx512"
-#define CW_OPS_LEVEL CW_LEVEL_AVX512
-#define CW_OPS_TABLE cw_ops_avx512
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx2,bmi,bmi2,popcnt,lzcnt")
 #define CW_WIDTH 64
-#include "ops_body.h"
+#include "ops_wide.h"
 #pragma GCC pop_options
+
+const cw_ops cw_ops_avx512 = {
+    .name = "avx512",
+    .level = CW_LEVEL_AVX512,
+    .mask = ops_mask,
+    .ascii_prefix = ops_ascii_prefix,
+    .decimal = cw_avx2_decimal,
+    .scan = cw_avx2_scan,
+    .scan_next = cw_avx2_scan_next,
+};

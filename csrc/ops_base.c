@@ -2,10 +2,17 @@
 #include <emmintrin.h>
 
 #include "ops_tables.h"
-#include "crosswire/decimal.h"
 
-#define CW_OPS_NAME "base"
-#define CW_OPS_LEVEL CW_LEVEL_BASE
-#define CW_OPS_TABLE cw_ops_base
 #define CW_WIDTH 16
-#include "ops_body.h"
+#include "ops_wide.h"
+#include "ops_scan.h"
+
+const cw_ops cw_ops_base = {
+    .name = "base",
+    .level = CW_LEVEL_BASE,
+    .mask = ops_mask,
+    .ascii_prefix = ops_ascii_prefix,
+    .decimal = ops_decimal,
+    .scan = ops_scan,
+    .scan_next = ops_scan_next,
+};

@@ -7,10 +7,6 @@ void cw_ring_init(cw_ring *self, cw_signal *slots, uint32_t capacity) {
     self->capacity = capacity;
 }
 
-uint32_t cw_ring_free(const cw_ring *self) {
-    return self->capacity - (uint32_t)(self->head - self->tail);
-}
-
 cw_signal *cw_ring_claim(cw_ring *self) {
     cw_signal *slot;
     if (cw_ring_free(self) == 0) {

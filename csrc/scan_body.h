@@ -1,19 +1,23 @@
-/* scan_body.h — the scanner of scan.h, compiled once per level as part of ops_body.h.
+/* scan_body.h — the scanner of scan.h, compiled once per level as part of ops_scan.h.
  *
  * Read from the end: ops_scan tries the templates (match), else walks the text (walk_value),
  * recognises the kind of message (recognise), reads its slots (read_slots) and learns (learn). */
 
 /* What follows a literal in a template. Slots that are compared as text (the tag) are literal. */
 enum hole {
-    HOLE_END = 0,
-    HOLE_DECIMAL_STRING,
-    HOLE_INTEGER_STRING,
-    HOLE_INTEGER_NUMBER,
+    HOLE_NONE = 0, /* more of the literal */
+    HOLE_END,
+    HOLE_PRICE,
+    HOLE_SIZE,
+    HOLE_INTEGER,
+    HOLE_TIME,  /* ms, to be ns */
+    HOLE_COUNT, /* 32 bits */
     HOLE_SYMBOL,
-    HOLE_BOOL,
+    HOLE_BUYER_IS_MAKER,
     HOLE_SIDE,
     HOLE_SKIP_STRING,
-    HOLE_SKIP_NUMBER
+    HOLE_SKIP_NUMBER,
+    HOLE_IS_NUMBER = 0x80 /* flag: the integer is a JSON number, without leading zeros */
 };
 
 /* The slots of one record, read. */
@@ -89,15 +93,7 @@ static inline int side_of(const uint8_t *p, uint32_t n) {
     return -1;
 }
 
-/* ------------------------------------------------------------------ templates: verify */
-
-static inline int literal_matches(const uint8_t *p, const uint8_t *literal, uint32_t n) {
-    for (uint32_t k = 0; k < n; k += 16) {
-        uint32_t rest = n - k, need = rest >= 16 ? 0xFFFF : (1u << rest) - 1;
-        if ((~equal16(load16(p + k), load16(literal + k)) & need) != 0) return 0;
-    }
-    return 1;
-}
+/* ------------------------------------------------------------------ text */
 
 /* Bytes up to the closing quote of a string without escapes or control characters; n_max + 1
  * when there is no such quote within n_max bytes. */
@@ -137,63 +133,186 @@ static uint32_t number_length(const uint8_t *p, const uint8_t *end) {
     return (uint32_t)(p - start);
 }
 
-/* Read one hole at p into v. Returns its length, or 0 for a disagreement (no hole is empty). */
-static inline uint32_t match_hole(const cw_scanner *self, const cw_step *step, const uint8_t *p,
-                                  const uint8_t *end, values *v) {
-    uint32_t n, flags, at, quotes;
-    switch (step->hole) {
-    case HOLE_DECIMAL_STRING:
-        quotes = find32(p, '"');
-        n = (uint32_t)__builtin_ctzll((uint64_t)quotes | 1ull << 32);
-        if (CW_UNLIKELY(n - 1 >= 31 || p[0] == '-')) return 0;
-        if (CW_UNLIKELY(read_decimal(p, n, &v->slot[step->slot].d, &flags, &at) != CW_OK))
-            return 0;
-        v->flags |= flags;
+/* ------------------------------------------------------------------ templates: verify
+ *
+ * match runs once per message, so what is rare (numbers of more than 16 characters) is kept out
+ * of line. No step reads more than 48 bytes behind the end of the message. What a match accepts is
+ * ASCII where it was not compared, so it needs no check of its encoding. */
+
+/* What a match gathers on its way. It lives in registers: nothing takes its address. */
+typedef struct matched {
+    vec16 bad;         /* a bit where a digit was none */
+    uint64_t any_zero; /* its top bit: a decimal is zero */
+    uint32_t flags;
+    cw_symbol *symbol;
+} matched;
+
+/* A number that is rare: its length, or 0. */
+typedef struct long_number {
+    union {
+        double decimal;
+        uint64_t integer;
+    } value;
+    uint32_t len;
+    uint32_t flags;
+} long_number;
+
+static __attribute__((noinline)) long_number long_decimal(const uint8_t *p, const uint8_t *end) {
+    long_number found = {.len = 0};
+    uint32_t at, left = (uint32_t)(end - p), n = plain_string(p, left);
+    if (n > left || p[0] == '-') return found;
+    if (cw_decimal_read(p, n, &found.value.decimal, &found.flags, &at) == CW_OK) found.len = n;
+    return found;
+}
+
+/* Prices and sizes. Returns the length, 0 for a disagreement. The hint is wrong seldom enough for
+ * the branch to be predicted: a digit and a quote must end the number there. Whether they end this
+ * number is verified with its digits, for a quote among them is none. */
+static inline uint32_t match_decimal(const uint8_t *p, const uint8_t *end, uint8_t *hint,
+                                     uint8_t *field, lanes k, matched *m) {
+    uint32_t n, fraction;
+    uint64_t mantissa;
+    if (hint) {
+        n = *hint;
+        if (CW_UNLIKELY((uint16_t)(cw_load_u16(p + n - 1) - ('"' << 8 | '0')) >= 10))
+            *hint = (uint8_t)(n = find_quote(p));
+    } else {
+        n = find_quote(p);
+    }
+    if (CW_LIKELY(n - 1 < 16 && decimal_short(p + n, n, k, &mantissa, &fraction, &m->bad))) {
+        double value = (double)(int64_t)mantissa / TENS[fraction];
+        m->any_zero |= mantissa - 1;
+        memcpy(field, &value, sizeof value);
         return n;
-    case HOLE_INTEGER_STRING:
-    case HOLE_INTEGER_NUMBER:
-        n = digit_run(p);
-        if (CW_UNLIKELY(n - 1 >= 20)) return 0;
-        if (CW_UNLIKELY(p[0] == '0' && n > 1 && step->hole == HOLE_INTEGER_NUMBER)) return 0;
-        if (CW_UNLIKELY(!read_integer(p, n, &v->slot[step->slot].u))) return 0;
+    }
+    long_number found = long_decimal(p, end);
+    m->any_zero |= (uint64_t)(found.value.decimal == 0) << 63;
+    m->flags |= found.flags;
+    memcpy(field, &found.value.decimal, sizeof found.value.decimal);
+    return found.len;
+}
+
+static __attribute__((noinline)) long_number long_integer(const uint8_t *p, uint32_t n) {
+    long_number found = {.len = 0};
+    vec16 bad = _mm_setzero_si128();
+    uint32_t at;
+    if (n == 19) { /* nanoseconds */
+        vec16 high = digits_of(load16(p - 13), 3, lanes_make(), &bad);
+        vec16 low = digits_of(load16(p + 3), 16, lanes_make(), &bad);
+        found.value.integer = digits_value(high) * 10000000000000000u + digits_value(low);
+        found.len = is_zero(bad) ? n : 0;
+    } else if (n <= 20 && cw_integer_read(p, n, &found.value.integer, &at) == CW_OK) {
+        found.len = n;
+    }
+    return found;
+}
+
+/* Ids and times. The hint is the step's own: they are as long as they were for years. */
+static inline uint32_t match_integer(const uint8_t *p, cw_step *step, lanes k, matched *m,
+                                     uint64_t *value) {
+    uint32_t n = step->hint;
+    int is_number = step->hole & HOLE_IS_NUMBER;
+    if (CW_UNLIKELY((uint8_t)(p[n] - '0') < 10 || (uint8_t)(p[n - 1] - '0') >= 10 || n == 0))
+        step->hint = (uint8_t)(n = digit_run(p));
+    if (CW_UNLIKELY(is_number && p[0] == '0' && n != 1)) return 0;
+    if (CW_LIKELY(n - 1 < 16)) {
+        *value = digits_value(digits_of(load16(p + n - 16), n, k, &m->bad));
         return n;
-    case HOLE_SYMBOL:
-        quotes = find32(p, '"');
-        n = (uint32_t)__builtin_ctzll((uint64_t)quotes | 1ull << 32);
-        if (CW_UNLIKELY(n - 1 >= 31)) return 0;
-        v->instrument = cw_symbols_find(self->symbols, p, n);
-        return CW_LIKELY(v->instrument != CW_NO_INSTRUMENT) ? n : 0;
-    case HOLE_BOOL:
-        v->slot[step->slot].u = p[0] == 't';
-        n = p[0] == 't' ? 4 : 5;
-        return memcmp(p, p[0] == 't' ? "true" : "false", n) == 0 ? n : 0;
+    }
+    long_number found = long_integer(p, n);
+    *value = found.value.integer;
+    return found.len;
+}
+
+static inline uint32_t match_symbol(const cw_symbols *symbols, const uint8_t *p, matched *m) {
+    uint32_t n = find_quote(p);
+    if (CW_LIKELY(n - 1 < 16)) {
+        vec16 text = _mm_and_si128(load16(p), FIRST_BYTES(n));
+        uint64_t low = (uint64_t)_mm_cvtsi128_si64(text);
+        uint64_t high = (uint64_t)_mm_cvtsi128_si64(_mm_unpackhi_epi64(text, text));
+        cw_symbol *s = &symbols->slots[cw_symbol_hash(low, high, n) & (symbols->capacity - 1)];
+        if (CW_LIKELY(s->len == n && equal16(load16(s->text), text) == 0xFFFF)) {
+            m->symbol = s;
+            return n;
+        }
+    }
+    m->symbol = n < 31 ? cw_symbols_find(symbols, p, n) : NULL;
+    return m->symbol ? n : 0;
+}
+
+static inline uint32_t match_bool(const uint8_t *p, int8_t *side) {
+    *side = p[0] == 't' ? -1 : 1;
+    if (p[0] == 't') return cw_load_u32(p) == 0x65757274 /* true */ ? 4 : 0;
+    return p[0] == 'f' && cw_load_u32(p + 1) == 0x65736C61 /* alse */ ? 5 : 0;
+}
+
+/* Read one hole at p into its field. Returns its length, 0 for a disagreement: none is empty. */
+static inline uint32_t match_hole(const cw_scanner *self, cw_step *step, const uint8_t *p,
+                                  const uint8_t *end, uint8_t *field, lanes k, matched *m) {
+    uint32_t n, count;
+    uint64_t whole = 0;
+    if (step->hole == HOLE_PRICE)
+        return match_decimal(p, end, &m->symbol->hints[step->hint], field, k, m);
+    if (step->hole == HOLE_SIZE) return match_decimal(p, end, NULL, field, k, m);
+    switch (step->hole & ~HOLE_IS_NUMBER) {
+    case HOLE_SYMBOL: return match_symbol(self->symbols, p, m);
+    case HOLE_INTEGER:
+        n = match_integer(p, step, k, m, &whole);
+        memcpy(field, &whole, sizeof whole);
+        return n;
+    case HOLE_TIME:
+        n = match_integer(p, step, k, m, &whole);
+        if (CW_UNLIKELY(whole > TS_MS_MAX)) return 0;
+        whole *= 1000000;
+        memcpy(field, &whole, sizeof whole);
+        return n;
+    case HOLE_COUNT:
+        n = match_integer(p, step, k, m, &whole);
+        if (CW_UNLIKELY(whole > UINT32_MAX)) return 0;
+        count = (uint32_t)whole;
+        memcpy(field, &count, sizeof count);
+        return n;
+    case HOLE_BUYER_IS_MAKER: return match_bool(p, (int8_t *)field);
     case HOLE_SIDE:
         n = (p[0] | 0x20) == 'b' ? 3 : 4;
-        v->slot[step->slot].u = (uint64_t)side_of(p, n);
+        *(int8_t *)field = n == 3 ? 1 : -1;
         return side_of(p, n) >= 0 ? n : 0;
     case HOLE_SKIP_STRING:
         n = plain_string(p, (uint32_t)(end - p));
-        return n <= (uint32_t)(end - p) ? n : 0;
+        return n <= (uint32_t)(end - p) && ops_ascii_prefix(p, n) == n ? n : 0;
     default: /* HOLE_SKIP_NUMBER */
         return number_length(p, end);
     }
 }
 
-/* 1 when the whole message agrees with the template; v holds its slots. */
-static inline int match(const cw_scanner *self, const cw_template *t, const uint8_t *p,
-                        const uint8_t *end, values *v) {
-    v->seen = t->seen;
-    v->flags = 0;
-    for (const cw_step *step = t->steps;; step++) {
-        uint32_t n = step->literal_len;
-        if (CW_UNLIKELY((uint32_t)(end - p) < n)) return 0;
-        if (!literal_matches(p, t->text + step->literal_at, n)) return 0;
-        p += n;
-        if (step->hole == HOLE_END) return p == end;
-        n = match_hole(self, step, p, end, v);
-        if (CW_UNLIKELY(n == 0 || (uint32_t)(end - p) < n)) return 0;
-        p += n;
+/* 1 when the whole message agrees with the template; its record stands in row then. */
+static inline int match(cw_scanner *self, cw_template *t, const uint8_t *p,
+                        const uint8_t *end, cw_record *row) {
+    cw_symbol nobody; /* takes the hints of decimals that stand before the symbol */
+    matched m = {_mm_setzero_si128(), 0, 0, &nobody};
+    const lanes k = lanes_make();
+    cw_step *step = t->steps;
+    memset(nobody.hints, 0, sizeof nobody.hints);
+    for (;; step++) {
+        if ((~equal16(load16(p), load16(step->literal)) & step->mask) != 0) return 0;
+        p += step->len;
+        if (step->hole > HOLE_END) {
+            uint32_t n = match_hole(self, step, p, end, row->bytes + step->offset, k, &m);
+            if (CW_UNLIKELY(n == 0)) return 0;
+            p += n;
+        } else if (step->hole == HOLE_END) {
+            break;
+        }
+        if (CW_UNLIKELY(p > end)) return 0;
     }
+    if (CW_UNLIKELY(p != end || !is_zero(m.bad))) return 0;
+    row->quote.instrument = self->instrument = m.symbol->instrument;
+    if (CW_UNLIKELY(m.flags || m.any_zero >> 63)) {
+        int is_quote = self->layout->messages[t->message].record == CW_QUOTE;
+        row->quote.flags |= (uint16_t)m.flags;
+        if (m.any_zero >> 63 && is_quote) row->quote.flags |= CW_FLAG_ONE_SIDED;
+    }
+    return 1;
 }
 
 /* ------------------------------------------------------------------ the order-free walk */
@@ -202,6 +321,8 @@ typedef struct found {
     uint32_t at, len;
     uint8_t text; /* cw_text_kind */
 } found;
+
+#define MARKS_MAX 40
 
 typedef struct mark { /* a scalar that may become a hole */
     uint32_t at, len;
@@ -217,7 +338,7 @@ typedef struct walk {
     uint32_t mark_count;
     const uint8_t *element_next; /* behind the first element of the array of records */
     found slot[CW_SLOTS];
-    mark marks[CW_TEMPLATE_STEPS];
+    mark marks[MARKS_MAX];
 } walk;
 
 #define NO_NODE 0xFFFFu
@@ -292,7 +413,7 @@ static uint32_t child_at_index(const cw_layout *layout, uint32_t node, uint32_t 
 static int take_slot(walk *w, uint32_t node, const uint8_t *at, uint32_t len, cw_text_kind text) {
     uint32_t slot = node == NO_NODE ? CW_SLOT_NONE : w->self->layout->nodes[node].slot;
     if (text == CW_TEXT_STRING || text == CW_TEXT_NUMBER || text == CW_TEXT_BOOL) {
-        if (w->mark_count < CW_TEMPLATE_STEPS)
+        if (w->mark_count < MARKS_MAX)
             w->marks[w->mark_count] =
                 (mark){(uint32_t)(at - w->start), len, (uint8_t)slot, (uint8_t)text};
         w->mark_count++;
@@ -503,10 +624,13 @@ static int find_instrument(walk *w) {
     cw_scanner *self = w->self;
     const found *f = &w->slot[CW_SLOT_SYMBOL];
     const uint8_t *p = w->start + f->at;
+    const cw_symbol *symbol;
     int code;
     if (!(w->seen & BIT(CW_SLOT_SYMBOL)) || f->text != CW_TEXT_STRING) return CW_OK;
-    self->instrument = cw_symbols_find(self->symbols, p, f->len);
-    if (self->instrument != CW_NO_INSTRUMENT) return CW_OK;
+    if ((symbol = cw_symbols_find(self->symbols, p, f->len)) != NULL) {
+        self->instrument = symbol->instrument;
+        return CW_OK;
+    }
     if (!self->instrument_next || f->len == 0 || f->len > CW_SYMBOL_MAX)
         return refuse_slot(w, f, 0, CW_E_SYMBOL_UNKNOWN);
     if (*self->instrument_next >= self->instrument_limit)
@@ -519,49 +643,103 @@ static int find_instrument(walk *w) {
 
 /* ------------------------------------------------------------------ templates: learn */
 
-static enum hole hole_for(const mark *m, uint32_t used) {
+/* HOLE_END: its text is part of the literal. */
+static uint8_t hole_for(const mark *m, uint32_t used) {
     uint32_t slot = m->slot;
+    uint8_t is_number = m->text == CW_TEXT_NUMBER ? HOLE_IS_NUMBER : 0;
+    int is_used = slot != CW_SLOT_NONE && (used & BIT(slot));
+    if (m->len == 0) return HOLE_END;
     if (m->text == CW_TEXT_BOOL)
-        return slot == CW_SLOT_BUYER_IS_MAKER && (used & BIT(slot)) ? HOLE_BOOL : HOLE_END;
-    if (m->len == 0) return HOLE_END; /* an empty string stays literal */
-    if (slot == CW_SLOT_TAG || slot == CW_SLOT_TRADE_KIND) return HOLE_END;
-    if (slot != CW_SLOT_NONE && (used & BIT(slot))) {
-        if (BIT(slot) & PRICES)
-            return m->text == CW_TEXT_STRING ? HOLE_DECIMAL_STRING : HOLE_END;
-        if (slot == CW_SLOT_SYMBOL) return HOLE_SYMBOL;
-        if (slot == CW_SLOT_SIDE) return HOLE_SIDE;
-        return m->text == CW_TEXT_STRING ? HOLE_INTEGER_STRING : HOLE_INTEGER_NUMBER;
+        return slot == CW_SLOT_BUYER_IS_MAKER && is_used ? HOLE_BUYER_IS_MAKER : HOLE_END;
+    if (!is_used) return is_number ? HOLE_SKIP_NUMBER : HOLE_SKIP_STRING;
+    if (slot == CW_SLOT_BID || slot == CW_SLOT_ASK || slot == CW_SLOT_PRICE) return HOLE_PRICE;
+    if (BIT(slot) & PRICES) return HOLE_SIZE;
+    switch (slot) {
+    case CW_SLOT_SYMBOL: return HOLE_SYMBOL;
+    case CW_SLOT_SIDE: return HOLE_SIDE;
+    case CW_SLOT_TS_MS: return HOLE_TIME | is_number;
+    case CW_SLOT_COUNT: return HOLE_COUNT | is_number;
+    case CW_SLOT_SEQ:
+    case CW_SLOT_TRADE_ID: return HOLE_INTEGER | is_number;
+    default: return HOLE_END; /* tag, kind of trade */
     }
-    return m->text == CW_TEXT_STRING ? HOLE_SKIP_STRING : HOLE_SKIP_NUMBER;
 }
 
-/* Write the message's structure into t; 0 when it does not fit. `v` keeps what is literal. */
+static uint8_t field_offset(uint32_t slot, uint32_t record) {
+    switch (slot) {
+    case CW_SLOT_BID: return offsetof(cw_quote, bid);
+    case CW_SLOT_BID_QTY: return offsetof(cw_quote, bid_qty);
+    case CW_SLOT_ASK: return offsetof(cw_quote, ask);
+    case CW_SLOT_ASK_QTY: return offsetof(cw_quote, ask_qty);
+    case CW_SLOT_SEQ: return record == CW_QUOTE ? offsetof(cw_quote, seq) : offsetof(cw_trade, seq);
+    case CW_SLOT_TRADE_ID: return offsetof(cw_trade, trade_id);
+    case CW_SLOT_PRICE: return offsetof(cw_trade, price);
+    case CW_SLOT_QTY: return offsetof(cw_trade, qty);
+    case CW_SLOT_COUNT: return offsetof(cw_trade, count);
+    case CW_SLOT_SIDE:
+    case CW_SLOT_BUYER_IS_MAKER: return offsetof(cw_trade, side);
+    default: return offsetof(cw_quote, ts_exch); /* the same in both */
+    }
+}
+
+/* Append a literal in pieces, the last of which is followed by `hole`; 0 when it does not fit. */
+static int add_steps(cw_template *t, const uint8_t *p, uint32_t n, uint8_t hole, uint8_t offset) {
+    for (;;) {
+        uint32_t piece = n < CW_LITERAL_MAX ? n : CW_LITERAL_MAX;
+        cw_step *step = &t->steps[t->step_count];
+        if (t->step_count == CW_TEMPLATE_STEPS) return 0;
+        t->step_count++;
+        memset(step, 0, sizeof *step);
+        memcpy(step->literal, p, piece);
+        step->len = (uint8_t)piece;
+        step->mask = (uint16_t)((1u << piece) - 1);
+        p += piece;
+        n -= piece;
+        if (n) continue;
+        step->hole = hole;
+        step->offset = offset;
+        step->hint = hole == HOLE_PRICE ? (uint8_t)(t->step_count % CW_HINTS) : 0;
+        return 1;
+    }
+}
+
+/* The record before its holes are filled: what no hole fills stays as it is here. */
+static void make_blank(const cw_scanner *self, const cw_layout_message *message, uint32_t seen,
+                       cw_record *blank) {
+    uint32_t sides = BIT(CW_SLOT_BID) | BIT(CW_SLOT_BID_QTY) | BIT(CW_SLOT_ASK) |
+                     BIT(CW_SLOT_ASK_QTY);
+    values v;
+    memset(&v, 0, sizeof v);
+    memset(blank, 0, sizeof *blank);
+    (void)write_record(&v, message, blank, self->venue);
+    blank->quote.flags = message->record == CW_QUOTE && (seen & sides) != sides
+                             ? CW_FLAG_ONE_SIDED
+                             : 0;
+}
+
+/* Write the message's structure into t; 0 when it does not fit. */
 static int build_template(const walk *w, const cw_layout_message *message, cw_template *t) {
-    uint32_t at = 0, text = 0;
+    uint32_t at = 0, end = (uint32_t)(w->end - w->start);
     t->step_count = 0;
     t->message = (uint16_t)(message - w->self->layout->messages);
-    t->seen = w->seen & message->used;
-    for (uint32_t i = 0; i <= w->mark_count; i++) {
-        const mark *m = i < w->mark_count ? &w->marks[i] : NULL;
-        uint32_t stop = m ? m->at : (uint32_t)(w->end - w->start);
-        enum hole hole = m ? hole_for(m, message->used) : HOLE_END;
-        if (m && hole == HOLE_END) continue;
-        if (t->step_count == CW_TEMPLATE_STEPS || text + (stop - at) + 16 > CW_TEMPLATE_TEXT)
+    make_blank(w->self, message, w->seen & message->used, &t->blank);
+    for (uint32_t i = 0; i < w->mark_count; i++) {
+        const mark *m = &w->marks[i];
+        uint8_t hole = hole_for(m, message->used);
+        if (hole == HOLE_END) continue;
+        if (!add_steps(t, w->start + at, m->at - at, hole, field_offset(m->slot, message->record)))
             return 0;
-        memcpy(t->text + text, w->start + at, stop - at);
-        t->steps[t->step_count++] =
-            (cw_step){(uint16_t)text, (uint16_t)(stop - at), (uint8_t)hole, m ? m->slot : 0, {0}};
-        text += stop - at;
-        if (m) at = m->at + m->len;
+        at = m->at + m->len;
     }
-    return 1;
+    return add_steps(t, w->start + at, end - at, HOLE_END, 0);
 }
 
 /* A price that is a JSON number has no hole, and the kind of a trade is not read from a template:
  * messages with the one or an unusual other are not learned. */
 static int is_learnable(const walk *w, const cw_layout_message *message, const values *v) {
-    if (w->element_count > 1 || w->mark_count >= CW_TEMPLATE_STEPS) return 0;
+    if (w->element_count > 1 || w->mark_count >= MARKS_MAX) return 0;
     if ((v->flags & CW_FLAG_ID_HASHED) || v->slot[CW_SLOT_TRADE_KIND].u) return 0;
+    if (!(w->seen & BIT(CW_SLOT_SYMBOL))) return 0;
     for (uint32_t i = 0; i < w->mark_count; i++) {
         const mark *m = &w->marks[i];
         if (m->slot != CW_SLOT_NONE && (BIT(m->slot) & PRICES & message->used) &&
@@ -639,6 +817,19 @@ static int take_first(walk *w, const cw_layout_message *message, cw_record *row)
     return write_record(&v, message, row, self->venue);
 }
 
+/* Messages that a template takes are ASCII; the others are checked to be UTF-8 here. */
+static int check_text(walk *w) {
+    size_t n = (size_t)(w->end - w->start), ascii = ops_ascii_prefix(w->start, n), at = 0;
+    cw_utf8 utf8 = {0, 0, 0};
+    if (CW_LIKELY(ascii == n)) return CW_OK;
+    if (cw_utf8_feed(&utf8, w->start + ascii, n - ascii, &at) == CW_OK) {
+        if (cw_utf8_is_whole(&utf8)) return CW_OK;
+        at = n - ascii;
+    }
+    refuse(w, w->start + ascii + at, CW_E_UTF8);
+    return CW_E_UTF8;
+}
+
 static __attribute__((noinline)) int scan_by_walk(cw_scanner *self, const uint8_t *p,
                                                   const uint8_t *end, cw_record *row) {
     const cw_layout_message *message;
@@ -646,6 +837,7 @@ static __attribute__((noinline)) int scan_by_walk(cw_scanner *self, const uint8_
     walk w;
     int code;
     begin_walk(&w, self, p, end);
+    if ((code = check_text(&w)) != CW_OK) return code;
     if ((size_t)(end - p) == self->layout->word_len &&
         memcmp(p, self->layout->word, self->layout->word_len) == 0 && p != end)
         return CW_SCAN_CONTROL;
@@ -671,21 +863,18 @@ static int ops_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *r
     self->instrument = CW_NO_INSTRUMENT;
     self->next_at = NULL;
     for (uint32_t i = 0; i < self->template_count; i++) {
-        const cw_template *t = &self->templates[self->order[i]];
-        const cw_layout_message *message = &self->layout->messages[t->message];
-        values v;
-        memset(v.slot, 0, sizeof v.slot);
-        if (!match(self, t, p, end, &v)) continue;
-        if (CW_UNLIKELY(v.slot[CW_SLOT_TS_MS].u > TS_MS_MAX ||
-                        v.slot[CW_SLOT_COUNT].u > UINT32_MAX))
-            break;
+        cw_template *t = &self->templates[self->order[i]];
+        const cw_layout_message *message;
+        *row = t->blank;
+        if (!match(self, t, p, end, row)) continue;
         if (CW_UNLIKELY(i)) to_front(self, i);
         self->miss_run = 0;
         self->hits++;
+        message = &self->layout->messages[t->message];
         self->kind = message->kind;
-        self->instrument = v.instrument;
-        return write_record(&v, message, row, self->venue);
+        return message->record == CW_QUOTE ? CW_SCAN_QUOTE : CW_SCAN_TRADE;
     }
+    self->instrument = CW_NO_INSTRUMENT;
     self->misses++;
     return scan_by_walk(self, p, end, row);
 }

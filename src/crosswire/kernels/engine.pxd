@@ -53,8 +53,6 @@ cdef extern from "crosswire/engine.h" nogil:
         cw_batch quotes
         cw_batch trades
         cw_clock clock
-        int64_t mono_now
-        int64_t ts_now
         uint32_t instrument_count
         uint16_t venue_count
         uint16_t line_count

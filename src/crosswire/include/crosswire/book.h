@@ -7,6 +7,8 @@
 #ifndef CROSSWIRE_BOOK_H
 #define CROSSWIRE_BOOK_H
 
+#include <math.h>
+
 #include "record.h"
 
 #define CW_NO_LINE 0xFFFFu
@@ -46,13 +48,51 @@ void cw_top_init(cw_books *self, uint32_t instrument, uint16_t venue, double fee
 
 /* Put a quote into its top. CW_OK when it was accepted; CW_FULL when `seq_is_rising` and its seq
  * does not rise on the same line and epoch: it is then counted as stale and not applied. */
-int cw_top_apply(cw_books *self, const cw_quote *quote, int64_t mono_rx, uint16_t line,
-                 uint32_t epoch, int seq_is_rising);
+static inline int cw_top_apply(cw_books *self, const cw_quote *quote, int64_t mono_rx,
+                               uint16_t line, uint32_t epoch, int seq_is_rising);
 
 /* Make a top unreadable until its next quote. */
 void cw_top_invalidate(cw_books *self, uint32_t instrument);
 
 /* Say whether the line of a top is alive. */
 void cw_top_set_live(cw_books *self, uint32_t instrument, int is_live);
+
+/* ---- inline: once per message ---- */
+
+/* Bring the net prices of a top in line with what it is now. */
+static inline void cw_top_price(cw_books *self, uint32_t instrument) {
+    const cw_top *top = &self->tops[instrument];
+    int is_readable = top->is_valid & top->is_live;
+    self->net_ask[instrument] = is_readable ? top->ask * top->cost_factor : INFINITY;
+    self->net_bid[instrument] = is_readable ? top->bid * top->yield_factor : -INFINITY;
+}
+
+static inline int cw_top_apply(cw_books *self, const cw_quote *quote, int64_t mono_rx,
+                               uint16_t line, uint32_t epoch, int seq_is_rising) {
+    cw_top *top = &self->tops[quote->instrument];
+    int is_same_stream = top->line == line && top->epoch == epoch;
+    if (CW_UNLIKELY(seq_is_rising && is_same_stream && quote->seq <= top->seq)) {
+        top->stale++;
+        return CW_FULL;
+    }
+    top->bid = quote->bid;
+    top->bid_qty = quote->bid_qty;
+    top->ask = quote->ask;
+    top->ask_qty = quote->ask_qty;
+    top->seq = quote->seq;
+    top->ts_exch = quote->ts_exch;
+    top->ts_rx = quote->ts_rx;
+    top->mono_rx = mono_rx;
+    top->flags = quote->flags;
+    top->epoch = epoch;
+    top->line = line;
+    top->is_live = 1; /* it has just spoken */
+    top->is_valid = (quote->bid > 0) & (quote->bid_qty > 0) & (quote->ask_qty > 0) &
+                    (quote->bid < quote->ask);
+    top->quotes++;
+    cw_top_price(self, quote->instrument);
+    return CW_OK;
+}
+
 
 #endif

@@ -64,11 +64,31 @@ int cw_crosses_set(cw_crosses *self, const cw_pair_terms *pairs, uint32_t count)
 
 /* Look at every route of an instrument whose top has just changed. Returns signals written. The
  * ring must have room for two signals per peer of the instrument. */
-uint32_t cw_crosses_look(cw_crosses *self, const cw_books *books, uint32_t instrument,
-                         const cw_moment *now, cw_ring *ring);
+static inline uint32_t cw_crosses_look(cw_crosses *self, const cw_books *books,
+                                       uint32_t instrument, const cw_moment *now, cw_ring *ring);
 
 /* Close every open route of an instrument. Returns signals written. */
 uint32_t cw_crosses_close(cw_crosses *self, const cw_books *books, uint32_t instrument,
                           cw_close_reason reason, const cw_moment *now, cw_ring *ring);
+
+/* ---- inline: once per message ---- */
+
+/* Evaluate the routes one by one; use cw_crosses_look. */
+uint32_t cw_crosses_look_all(cw_crosses *self, const cw_books *books, uint32_t instrument,
+                             const cw_moment *now, cw_ring *ring);
+
+/* One compare per peer and side tells that nothing is open and nothing opens: nearly always. */
+static inline uint32_t cw_crosses_look(cw_crosses *self, const cw_books *books,
+                                       uint32_t instrument, const cw_moment *now, cw_ring *ring) {
+    const cw_peer *peer = &self->peers[self->peer_first[instrument]];
+    const cw_peer *end = &self->peers[self->peer_first[instrument + 1]];
+    double cost = books->net_ask[instrument] * self->filter, yield = books->net_bid[instrument];
+    int maybe_open = self->open_count[instrument] != 0;
+    for (; peer < end; peer++)
+        maybe_open |= (books->net_bid[peer->other] >= cost) |
+                      (yield >= books->net_ask[peer->other] * self->filter);
+    if (CW_LIKELY(!maybe_open)) return 0;
+    return cw_crosses_look_all(self, books, instrument, now, ring);
+}
 
 #endif

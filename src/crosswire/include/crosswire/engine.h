@@ -67,7 +67,7 @@ typedef struct cw_engine {
     uint64_t *counts;  /* [instrument][CW_KINDS] */
     cw_batch quotes, trades;
     cw_clock clock;
-    int64_t mono_now, ts_now;
+    cw_moment now; /* of the read in hand; ts_exch of the message in hand */
     int64_t deadline; /* no line can fall silent before this */
     uint32_t instrument_count;
     uint16_t venue_count, line_count;
@@ -115,8 +115,8 @@ uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int
 
 /* One decoded record of `line`, in row; counts it, applies it, looks at its routes. Returns
  * signals written. */
-uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
-                        uint32_t instrument, cw_record *row);
+static inline uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
+                                      uint32_t instrument, cw_record *row);
 
 /* A message of `line` was lost to an error: what it may have changed is not readable until the
  * next quote. `instrument` is CW_NO_INSTRUMENT when it cannot be told. Returns signals. */
@@ -127,6 +127,55 @@ void cw_engine_end_stage(cw_engine *self, cw_stage stage);
 
 static inline void cw_engine_stage(cw_engine *self, cw_stage stage) {
     if (CW_UNLIKELY(self->is_sampling)) cw_engine_end_stage(self, stage);
+}
+
+/* ---- inline: once per message ---- */
+
+/* Give a top to instruments that the scanner made on the way. */
+void cw_engine_adopt(cw_engine *self, uint32_t instrument, uint16_t line);
+
+/* Time the signals that were written since `first`: all of them by the read, a sampled read's by
+ * stages. */
+void cw_engine_time_signals(cw_engine *self, uint64_t first);
+
+/* Keep a row; it may stand in its place already. */
+static inline void cw_batch_put(cw_batch *batch, const cw_record *row) {
+    cw_record *place = &batch->rows[batch->count];
+    if (batch->count == batch->capacity) return; /* nobody wants rows */
+    if (CW_UNLIKELY(row != place)) *place = *row;
+    batch->count++;
+}
+
+static inline uint32_t cw_engine_take_quote(cw_engine *self, uint16_t line,
+                                            const cw_quote *quote) {
+    const cw_pulse *pulse = &self->pulses[line];
+    uint64_t before = self->ring.head;
+    uint32_t written;
+    if (cw_top_apply(&self->books, quote, self->now.mono_rx, line, pulse->epoch,
+                     self->venues[pulse->venue].seq_is_rising) != CW_OK)
+        return 0;
+    self->now.ts_exch = quote->ts_exch;
+    cw_engine_stage(self, CW_STAGE_BOOK);
+    written = cw_crosses_look(&self->crosses, &self->books, quote->instrument, &self->now, &self->ring);
+    cw_engine_stage(self, CW_STAGE_DETECT);
+    if (CW_UNLIKELY(written && self->clock.now_ns)) cw_engine_time_signals(self, before);
+    return written;
+}
+
+static inline uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
+                                      uint32_t instrument, cw_record *row) {
+    if (CW_UNLIKELY(instrument >= self->books.count)) cw_engine_adopt(self, instrument, line);
+    self->counts[instrument * CW_KINDS + kind]++;
+    if (scanned == CW_SCAN_QUOTE) {
+        row->quote.ts_rx = self->now.ts_rx;
+        cw_batch_put(&self->quotes, row);
+        return cw_engine_take_quote(self, line, &row->quote);
+    }
+    if (scanned == CW_SCAN_TRADE) {
+        row->trade.ts_rx = self->now.ts_rx;
+        cw_batch_put(&self->trades, row);
+    }
+    return 0;
 }
 
 #endif

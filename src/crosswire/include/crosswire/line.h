@@ -52,14 +52,14 @@ typedef struct cw_line {
     uint8_t is_streaming;
     uint8_t is_done; /* broken or closed: nothing more is read */
     uint8_t has_close;
-    uint8_t reserved;
+    uint8_t last_scanned; /* kind of the last record: where the next one is written */
     int64_t ts_rx, mono_rx;
     uint64_t bytes, frames, messages, controls, unread_controls;
     uint64_t stream_at; /* stream offset of rx.data[0] */
     cw_error error;     /* of the protocol */
     uint64_t error_count;
     cw_line_error errors[CW_LINE_ERRORS];
-    uint8_t reserved2[64];
+    cw_record scratch; /* where records go that nobody wants as rows */
 } cw_line;
 
 typedef struct cw_line_memory {

@@ -21,7 +21,9 @@ typedef struct cw_ring {
 void cw_ring_init(cw_ring *self, cw_signal *slots, uint32_t capacity);
 
 /* Free slots now. */
-uint32_t cw_ring_free(const cw_ring *self);
+static inline uint32_t cw_ring_free(const cw_ring *self) {
+    return self->capacity - (uint32_t)(self->head - self->tail);
+}
 
 /* The next slot, zeroed, or NULL when the ring is full. Claiming again without a commit gives
  * the same slot. */

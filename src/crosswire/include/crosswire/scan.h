@@ -3,6 +3,8 @@
  * Strategy: predict, then verify. The structure of each message that was understood is kept as a
  * template: literal bytes between scalars. The next message is compared with the templates of its
  * stream; where the literals agree, the scalars are read in place, each checked by its own rule.
+ * A price of one symbol is nearly always as long as it was the last time: that hint, verified,
+ * lets the processor go on to the next scalar before this one is read.
  * Any disagreement falls back to the order-free scan, which is a whole JSON parser, validates
  * every byte, and names what is wrong. A template never accepts what the scan would refuse.
  *
@@ -15,8 +17,8 @@
 #include "symbol.h"
 
 #define CW_TEMPLATES 8
-#define CW_TEMPLATE_STEPS 40
-#define CW_TEMPLATE_TEXT 640
+#define CW_TEMPLATE_STEPS 48
+#define CW_LITERAL_MAX 16
 #define CW_JSON_DEPTH 64
 
 typedef enum cw_scanned {
@@ -28,19 +30,21 @@ typedef enum cw_scanned {
 } cw_scanned;
 
 typedef struct cw_step {
-    uint16_t literal_at;  /* in the template's text */
-    uint16_t literal_len; /* 0 is allowed */
-    uint8_t hole;         /* what follows the literal */
-    uint8_t slot;
+    uint8_t literal[CW_LITERAL_MAX];
+    uint16_t mask; /* bit per byte of the literal that counts */
+    uint8_t len;   /* of the literal; 0 is allowed */
+    uint8_t hole;  /* what follows it */
+    uint8_t offset; /* of the record's field that the hole fills */
+    uint8_t hint;   /* length it had last; of a decimal: which of the symbol's hints tells that */
     uint8_t reserved[2];
 } cw_step;
 
 typedef struct cw_template {
-    uint8_t text[CW_TEMPLATE_TEXT];
+    cw_record blank; /* the record before its holes are filled */
     cw_step steps[CW_TEMPLATE_STEPS];
     uint16_t step_count;
     uint16_t message; /* index into the layout's messages */
-    uint32_t seen;    /* slots that its holes fill */
+    uint8_t reserved[60];
 } cw_template;
 
 typedef struct cw_scanner {

@@ -6,11 +6,17 @@
 
 #define CW_NO_INSTRUMENT 0xFFFFFFFFu
 
+#define CW_HINTS 16
+
 typedef struct cw_symbol {
     uint8_t text[CW_SYMBOL_MAX]; /* padded with zeros */
     uint32_t len;                /* 0: the slot is free */
     uint32_t instrument;
+    uint8_t hints[CW_HINTS]; /* lengths that its decimals had last; only ever a guess */
+    uint8_t reserved[8];
 } cw_symbol;
+
+_Static_assert(sizeof(cw_symbol) == 64, "one cache line");
 
 typedef struct cw_symbols {
     cw_symbol *slots;
@@ -26,7 +32,7 @@ void cw_symbols_init(cw_symbols *self, cw_symbol *slots, uint32_t capacity);
 int cw_symbols_add(cw_symbols *self, const uint8_t *text, uint32_t len, uint32_t instrument);
 
 static inline uint32_t cw_symbol_hash(uint64_t low, uint64_t high, uint32_t len) {
-    uint64_t h = (low ^ (high * 0x9E3779B97F4A7C15u) ^ len) * 0xD6E8FEB86659FD93u;
+    uint64_t h = (low ^ (high << 29 | high >> 35) ^ len) * 0xD6E8FEB86659FD93u;
     return (uint32_t)(h >> 32);
 }
 
@@ -38,18 +44,19 @@ static inline void cw_symbol_words(const uint8_t *p, uint32_t len, uint64_t *low
     *high = high_len == 8 ? b : b & ((1ull << (8 * high_len)) - 1);
 }
 
-/* The instrument of a symbol or CW_NO_INSTRUMENT. At least 16 bytes must be readable at `text`. */
-static inline uint32_t cw_symbols_find(const cw_symbols *self, const uint8_t *text, uint32_t len) {
+/* The slot of a symbol or NULL. At least 16 bytes must be readable at `text`. */
+static inline cw_symbol *cw_symbols_find(const cw_symbols *self, const uint8_t *text,
+                                         uint32_t len) {
     uint64_t low, high;
-    if (CW_UNLIKELY(len == 0 || len > CW_SYMBOL_MAX)) return CW_NO_INSTRUMENT;
+    if (CW_UNLIKELY(len == 0 || len > CW_SYMBOL_MAX)) return NULL;
     cw_symbol_words(text, len, &low, &high);
     for (uint32_t at = cw_symbol_hash(low, high, len);; at++) {
-        const cw_symbol *s = &self->slots[at & (self->capacity - 1)];
+        cw_symbol *s = &self->slots[at & (self->capacity - 1)];
         if (CW_LIKELY(s->len == len && cw_load_u64(s->text) == low &&
                       cw_load_u64(s->text + 8) == high) &&
             (CW_LIKELY(len <= 16) || memcmp(s->text + 16, text + 16, len - 16) == 0))
-            return s->instrument;
-        if (s->len == 0) return CW_NO_INSTRUMENT;
+            return s;
+        if (s->len == 0) return NULL;
     }
 }
 
