@@ -17,4 +17,5 @@ const cw_ops cw_ops_avx512 = {
     .decimal = cw_avx2_decimal,
     .scan = cw_avx2_scan,
     .scan_next = cw_avx2_scan_next,
+    .parse = cw_avx2_parse,
 };

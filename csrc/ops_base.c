@@ -6,6 +6,7 @@
 #define CW_WIDTH 16
 #include "ops_wide.h"
 #include "ops_scan.h"
+#include "line_body.h"
 
 const cw_ops cw_ops_base = {
     .name = "base",
@@ -15,4 +16,5 @@ const cw_ops cw_ops_base = {
     .decimal = ops_decimal,
     .scan = ops_scan,
     .scan_next = ops_scan_next,
+    .parse = line_parse,
 };

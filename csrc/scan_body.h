@@ -16,8 +16,7 @@ enum hole {
     HOLE_BUYER_IS_MAKER,
     HOLE_SIDE,
     HOLE_SKIP_STRING,
-    HOLE_SKIP_NUMBER,
-    HOLE_IS_NUMBER = 0x80 /* flag: the integer is a JSON number, without leading zeros */
+    HOLE_SKIP_NUMBER
 };
 
 /* The slots of one record, read. */
@@ -168,7 +167,7 @@ static __attribute__((noinline)) long_number long_decimal(const uint8_t *p, cons
 /* Prices and sizes. Returns the length, 0 for a disagreement. The hint is wrong seldom enough for
  * the branch to be predicted: a digit and a quote must end the number there. Whether they end this
  * number is verified with its digits, for a quote among them is none. */
-static inline uint32_t match_decimal(const uint8_t *p, const uint8_t *end, uint8_t *hint,
+CW_HOT uint32_t match_decimal(const uint8_t *p, const uint8_t *end, uint8_t *hint,
                                      uint8_t *field, lanes k, matched *m) {
     uint32_t n, fraction;
     uint64_t mantissa;
@@ -211,10 +210,9 @@ static __attribute__((noinline)) long_number long_integer(const uint8_t *p, uint
 static inline uint32_t match_integer(const uint8_t *p, cw_step *step, lanes k, matched *m,
                                      uint64_t *value) {
     uint32_t n = step->hint;
-    int is_number = step->hole & HOLE_IS_NUMBER;
-    if (CW_UNLIKELY((uint8_t)(p[n] - '0') < 10 || (uint8_t)(p[n - 1] - '0') >= 10 || n == 0))
+    if (CW_UNLIKELY(n == 0 || (uint8_t)(p[n] - '0') < 10 || (uint8_t)(p[n - 1] - '0') >= 10))
         step->hint = (uint8_t)(n = digit_run(p));
-    if (CW_UNLIKELY(is_number && p[0] == '0' && n != 1)) return 0;
+    if (CW_UNLIKELY(p[0] == '0' && step->is_number && n != 1)) return 0;
     if (CW_LIKELY(n - 1 < 16)) {
         *value = digits_value(digits_of(load16(p + n - 16), n, k, &m->bad));
         return n;
@@ -246,66 +244,97 @@ static inline uint32_t match_bool(const uint8_t *p, int8_t *side) {
     return p[0] == 'f' && cw_load_u32(p + 1) == 0x65736C61 /* alse */ ? 5 : 0;
 }
 
-/* Read one hole at p into its field. Returns its length, 0 for a disagreement: none is empty. */
-static inline uint32_t match_hole(const cw_scanner *self, cw_step *step, const uint8_t *p,
-                                  const uint8_t *end, uint8_t *field, lanes k, matched *m) {
-    uint32_t n, count;
-    uint64_t whole = 0;
-    if (step->hole == HOLE_PRICE)
-        return match_decimal(p, end, &m->symbol->hints[step->hint], field, k, m);
-    if (step->hole == HOLE_SIZE) return match_decimal(p, end, NULL, field, k, m);
-    switch (step->hole & ~HOLE_IS_NUMBER) {
-    case HOLE_SYMBOL: return match_symbol(self->symbols, p, m);
-    case HOLE_INTEGER:
-        n = match_integer(p, step, k, m, &whole);
-        memcpy(field, &whole, sizeof whole);
-        return n;
-    case HOLE_TIME:
-        n = match_integer(p, step, k, m, &whole);
-        if (CW_UNLIKELY(whole > TS_MS_MAX)) return 0;
-        whole *= 1000000;
-        memcpy(field, &whole, sizeof whole);
-        return n;
-    case HOLE_COUNT:
-        n = match_integer(p, step, k, m, &whole);
-        if (CW_UNLIKELY(whole > UINT32_MAX)) return 0;
-        count = (uint32_t)whole;
-        memcpy(field, &count, sizeof count);
-        return n;
-    case HOLE_BUYER_IS_MAKER: return match_bool(p, (int8_t *)field);
-    case HOLE_SIDE:
-        n = (p[0] | 0x20) == 'b' ? 3 : 4;
-        *(int8_t *)field = n == 3 ? 1 : -1;
-        return side_of(p, n) >= 0 ? n : 0;
-    case HOLE_SKIP_STRING:
-        n = plain_string(p, (uint32_t)(end - p));
-        return n <= (uint32_t)(end - p) && ops_ascii_prefix(p, n) == n ? n : 0;
-    default: /* HOLE_SKIP_NUMBER */
-        return number_length(p, end);
-    }
-}
-
-/* 1 when the whole message agrees with the template; its record stands in row then. */
-static inline int match(cw_scanner *self, cw_template *t, const uint8_t *p,
-                        const uint8_t *end, cw_record *row) {
-    cw_symbol nobody; /* takes the hints of decimals that stand before the symbol */
+/* 1 when the whole message agrees with the template; its record stands in row then.
+ *
+ * Every hole ends by comparing the next literal and jumping to the next hole: a jump a hole, each
+ * from a place of its own, which is what processors predict best. -1: a hint was wrong and is
+ * gone now; try again. */
+static int match(cw_scanner *self, cw_template *t, const uint8_t *p, const uint8_t *end,
+                 cw_record *row) {
+    static const void *const TO[] = {
+        [HOLE_NONE] = &&none,
+        [HOLE_END] = &&message_end,
+        [HOLE_PRICE] = &&price,
+        [HOLE_SIZE] = &&size,
+        [HOLE_INTEGER] = &&integer,
+        [HOLE_TIME] = &&time,
+        [HOLE_COUNT] = &&count,
+        [HOLE_SYMBOL] = &&symbol,
+        [HOLE_BUYER_IS_MAKER] = &&buyer_is_maker,
+        [HOLE_SIDE] = &&side,
+        [HOLE_SKIP_STRING] = &&skip_string,
+        [HOLE_SKIP_NUMBER] = &&skip_number,
+    };
+    cw_symbol nobody; /* takes the hints of prices that stand before the symbol */
     matched m = {_mm_setzero_si128(), 0, 0, &nobody};
     const lanes k = lanes_make();
     cw_step *step = t->steps;
+    uint8_t *field;
+    uint64_t whole = 0;
+    uint32_t n, narrow;
     memset(nobody.hints, 0, sizeof nobody.hints);
-    for (;; step++) {
-        if ((~equal16(load16(p), load16(step->literal)) & step->mask) != 0) return 0;
-        p += step->len;
-        if (step->hole > HOLE_END) {
-            uint32_t n = match_hole(self, step, p, end, row->bytes + step->offset, k, &m);
-            if (CW_UNLIKELY(n == 0)) return 0;
-            p += n;
-        } else if (step->hole == HOLE_END) {
-            break;
-        }
-        if (CW_UNLIKELY(p > end)) return 0;
-    }
-    if (CW_UNLIKELY(p != end || !is_zero(m.bad))) return 0;
+
+#define TO_HOLE                                                                                 \
+    do {                                                                                        \
+        if ((~equal16(load16(p), load16(step->literal)) & step->mask) != 0) goto disagrees;     \
+        p += step->len;                                                                         \
+        field = row->bytes + step->offset;                                                      \
+        goto *TO[step->hole];                                                                   \
+    } while (0)
+#define NEXT(len)                                                                               \
+    do {                                                                                        \
+        n = (len);                                                                              \
+        p += n;                                                                                 \
+        if (CW_UNLIKELY(n == 0 || p > end)) goto disagrees;                                     \
+        step++;                                                                                 \
+        TO_HOLE;                                                                                \
+    } while (0)
+
+    TO_HOLE;
+none:
+    step++;
+    if (CW_UNLIKELY(p > end)) return 0;
+    TO_HOLE;
+price:
+    NEXT(match_decimal(p, end, &m.symbol->hints[step->hint], field, k, &m));
+size:
+    NEXT(match_decimal(p, end, NULL, field, k, &m));
+symbol:
+    NEXT(match_symbol(self->symbols, p, &m));
+integer:
+    n = match_integer(p, step, k, &m, &whole);
+    memcpy(field, &whole, sizeof whole);
+    NEXT(n);
+time:
+    n = match_integer(p, step, k, &m, &whole);
+    if (CW_UNLIKELY(whole > TS_MS_MAX)) return 0;
+    whole *= 1000000;
+    memcpy(field, &whole, sizeof whole);
+    NEXT(n);
+count:
+    n = match_integer(p, step, k, &m, &whole);
+    if (CW_UNLIKELY(whole > UINT32_MAX)) return 0;
+    narrow = (uint32_t)whole;
+    memcpy(field, &narrow, sizeof narrow);
+    NEXT(n);
+buyer_is_maker:
+    NEXT(match_bool(p, (int8_t *)field));
+side:
+    narrow = (p[0] | 0x20) == 'b' ? 3 : 4;
+    *(int8_t *)field = narrow == 3 ? 1 : -1;
+    NEXT(side_of(p, narrow) >= 0 ? narrow : 0);
+skip_string:
+    narrow = plain_string(p, (uint32_t)(end - p));
+    NEXT(narrow <= (uint32_t)(end - p) && ops_ascii_prefix(p, narrow) == narrow ? narrow : 0);
+skip_number:
+    NEXT(number_length(p, end));
+
+disagrees:
+    if (is_zero(m.bad)) return 0;
+    goto digits;
+message_end:
+    if (CW_UNLIKELY(p != end)) goto disagrees;
+    if (CW_UNLIKELY(!is_zero(m.bad))) goto digits;
     row->quote.instrument = self->instrument = m.symbol->instrument;
     if (CW_UNLIKELY(m.flags || m.any_zero >> 63)) {
         int is_quote = self->layout->messages[t->message].record == CW_QUOTE;
@@ -313,6 +342,13 @@ static inline int match(cw_scanner *self, cw_template *t, const uint8_t *p,
         if (m.any_zero >> 63 && is_quote) row->quote.flags |= CW_FLAG_ONE_SIDED;
     }
     return 1;
+digits: /* what stood where a hint said that a number ends was the end of another */
+    narrow = 0;
+    for (uint32_t i = 0; i < CW_HINTS; i++) narrow |= m.symbol->hints[i];
+    memset(m.symbol->hints, 0, sizeof m.symbol->hints);
+    return m.symbol != &nobody && narrow ? -1 : 0;
+#undef TO_HOLE
+#undef NEXT
 }
 
 /* ------------------------------------------------------------------ the order-free walk */
@@ -646,21 +682,20 @@ static int find_instrument(walk *w) {
 /* HOLE_END: its text is part of the literal. */
 static uint8_t hole_for(const mark *m, uint32_t used) {
     uint32_t slot = m->slot;
-    uint8_t is_number = m->text == CW_TEXT_NUMBER ? HOLE_IS_NUMBER : 0;
     int is_used = slot != CW_SLOT_NONE && (used & BIT(slot));
     if (m->len == 0) return HOLE_END;
     if (m->text == CW_TEXT_BOOL)
         return slot == CW_SLOT_BUYER_IS_MAKER && is_used ? HOLE_BUYER_IS_MAKER : HOLE_END;
-    if (!is_used) return is_number ? HOLE_SKIP_NUMBER : HOLE_SKIP_STRING;
+    if (!is_used) return m->text == CW_TEXT_NUMBER ? HOLE_SKIP_NUMBER : HOLE_SKIP_STRING;
     if (slot == CW_SLOT_BID || slot == CW_SLOT_ASK || slot == CW_SLOT_PRICE) return HOLE_PRICE;
     if (BIT(slot) & PRICES) return HOLE_SIZE;
     switch (slot) {
     case CW_SLOT_SYMBOL: return HOLE_SYMBOL;
     case CW_SLOT_SIDE: return HOLE_SIDE;
-    case CW_SLOT_TS_MS: return HOLE_TIME | is_number;
-    case CW_SLOT_COUNT: return HOLE_COUNT | is_number;
+    case CW_SLOT_TS_MS: return HOLE_TIME;
+    case CW_SLOT_COUNT: return HOLE_COUNT;
     case CW_SLOT_SEQ:
-    case CW_SLOT_TRADE_ID: return HOLE_INTEGER | is_number;
+    case CW_SLOT_TRADE_ID: return HOLE_INTEGER;
     default: return HOLE_END; /* tag, kind of trade */
     }
 }
@@ -729,6 +764,7 @@ static int build_template(const walk *w, const cw_layout_message *message, cw_te
         if (hole == HOLE_END) continue;
         if (!add_steps(t, w->start + at, m->at - at, hole, field_offset(m->slot, message->record)))
             return 0;
+        t->steps[t->step_count - 1].is_number = m->text == CW_TEXT_NUMBER;
         at = m->at + m->len;
     }
     return add_steps(t, w->start + at, end - at, HOLE_END, 0);
@@ -759,20 +795,18 @@ static void to_front(cw_scanner *self, uint32_t position) {
  * learned from only now and then, so that it does not pay for what it cannot use. */
 static void learn(const walk *w, const cw_layout_message *message, const values *v) {
     cw_scanner *self = w->self;
-    uint32_t position;
+    cw_template fresh;
+    uint32_t position = self->template_count;
     if (!self->predicts || !is_learnable(w, message, v)) return;
     if (++self->miss_run > 32 && (self->miss_run & 15)) return;
-    if (self->template_count < CW_TEMPLATES) {
-        position = self->template_count;
-        self->order[position] = (uint8_t)position;
+    if (!build_template(w, message, &fresh)) return;
+    if (position == CW_TEMPLATES) {
+        position--; /* the least recently used one goes */
     } else {
-        position = CW_TEMPLATES - 1; /* the least recently used one goes */
+        self->order[position] = (uint8_t)position;
+        self->template_count++;
     }
-    if (!build_template(w, message, &self->templates[self->order[position]])) {
-        self->templates[self->order[position]].step_count = 0;
-        return;
-    }
-    if (position == self->template_count) self->template_count++;
+    self->templates[self->order[position]] = fresh;
     to_front(self, position);
 }
 
@@ -858,15 +892,18 @@ static __attribute__((noinline)) int scan_by_walk(cw_scanner *self, const uint8_
     return code;
 }
 
-static int ops_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row) {
+CW_HOT int scan_message(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row) {
     const uint8_t *end = p + n;
     self->instrument = CW_NO_INSTRUMENT;
     self->next_at = NULL;
     for (uint32_t i = 0; i < self->template_count; i++) {
         cw_template *t = &self->templates[self->order[i]];
         const cw_layout_message *message;
+        int agrees;
         *row = t->blank;
-        if (!match(self, t, p, end, row)) continue;
+        agrees = match(self, t, p, end, row);
+        if (CW_UNLIKELY(agrees < 0)) agrees = match(self, t, p, end, row) > 0;
+        if (!agrees) continue;
         if (CW_UNLIKELY(i)) to_front(self, i);
         self->miss_run = 0;
         self->hits++;
@@ -877,6 +914,10 @@ static int ops_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *r
     self->instrument = CW_NO_INSTRUMENT;
     self->misses++;
     return scan_by_walk(self, p, end, row);
+}
+
+static int ops_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row) {
+    return scan_message(self, p, n, row);
 }
 
 /* Records behind the first are rare (a push of several trades): each element is walked again.

@@ -85,6 +85,9 @@ static inline uint64_t cw_load_u64(const void *p) {
     return v;
 }
 
+/* For what runs once per message and is called from one place that matters. */
+#define CW_HOT static inline __attribute__((always_inline))
+
 #define CW_LIKELY(x) __builtin_expect(!!(x), 1)
 #define CW_UNLIKELY(x) __builtin_expect(!!(x), 0)
 

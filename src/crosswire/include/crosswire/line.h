@@ -34,7 +34,7 @@ typedef struct cw_line_error {
 
 #define CW_LINE_ERRORS 16 /* most recent message errors that are kept until read */
 
-typedef struct cw_line {
+struct cw_line {
     cw_engine *engine;
     cw_buffer rx;
     cw_scanner scanner;
@@ -60,7 +60,9 @@ typedef struct cw_line {
     uint64_t error_count;
     cw_line_error errors[CW_LINE_ERRORS];
     cw_record scratch; /* where records go that nobody wants as rows */
-} cw_line;
+};
+
+typedef struct cw_line cw_line;
 
 typedef struct cw_line_memory {
     void *rx;       /* cw_buffer_size(rx_capacity) bytes */
@@ -89,5 +91,9 @@ uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size);
 /* `n` bytes were written at the tail at this moment. Returns CW_FED_ bits; 0: all was read and
  * nothing needs attention. */
 uint32_t cw_line_feed(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx);
+
+/* Fail the connection with an error `at` bytes behind the next one to be parsed; for the parts of
+ * a line. Returns CW_FED_BROKEN. */
+uint32_t cw_line_break(cw_line *self, int code, uint64_t at);
 
 #endif

@@ -8,6 +8,8 @@
 
 typedef enum cw_level { CW_LEVEL_BASE = 0, CW_LEVEL_AVX2 = 1, CW_LEVEL_AVX512 = 2 } cw_level;
 
+struct cw_line;
+
 typedef struct cw_ops {
     const char *name;
     cw_level level;
@@ -29,6 +31,10 @@ typedef struct cw_ops {
 
     /* The next record of the same message, or CW_SCAN_END. */
     int (*scan_next)(cw_scanner *self, cw_record *row);
+
+    /* Parse what a line has received until something wants the owner's attention; `written`
+     * signals stand in the ring already. Returns CW_FED_ bits; use cw_line_feed. */
+    uint32_t (*parse)(struct cw_line *self, uint32_t written);
 } cw_ops;
 
 /* The highest level that this processor has. */

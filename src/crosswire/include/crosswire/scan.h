@@ -35,8 +35,9 @@ typedef struct cw_step {
     uint8_t len;   /* of the literal; 0 is allowed */
     uint8_t hole;  /* what follows it */
     uint8_t offset; /* of the record's field that the hole fills */
-    uint8_t hint;   /* length it had last; of a decimal: which of the symbol's hints tells that */
-    uint8_t reserved[2];
+    uint8_t hint;   /* length it had last; of a price: which of the symbol's hints tells that */
+    uint8_t is_number; /* an integer stands as a JSON number: without leading zeros */
+    uint8_t reserved;
 } cw_step;
 
 typedef struct cw_template {

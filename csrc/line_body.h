@@ -1,0 +1,307 @@
+/* line_body.h — bytes to messages to the engine: frames, fragments, control frames, the inbox.
+ *
+ * Compiled once per instruction-set level together with the scanner, so that the way of a message
+ * from its frame to the ring is one function. Read from the end: line_parse, step, take_text. */
+#include "crosswire/line.h"
+
+/* ---- errors and the inbox ---- */
+
+/* Count a message that was lost to an error, and trust nothing that it may have changed. */
+static uint32_t lose_message(cw_line *self, int code, uint64_t at, uint32_t instrument) {
+    cw_line_error *slot = &self->errors[self->error_count++ % CW_LINE_ERRORS];
+    slot->error = (cw_error){at, code, 0};
+    slot->message = self->messages - 1;
+    slot->instrument = instrument;
+    self->engine->errors[code - CW_E_FIRST]++;
+    return cw_engine_distrust(self->engine, self->id, instrument);
+}
+
+static uint32_t inbox_size(uint64_t n) {
+    return (uint32_t)sizeof(cw_inbox_entry) + (((uint32_t)n + 3) & ~3u);
+}
+
+/* 1 when a message of n bytes must wait until the inbox has been emptied. */
+static int inbox_must_drain(const cw_line *self, uint64_t n) {
+    if (self->inbox_len == 0) return 0;
+    return n > self->inbox_capacity || inbox_size(n) > self->inbox_capacity - self->inbox_len;
+}
+
+/* 0 when it does not even fit an empty inbox. */
+static int put_inbox(cw_line *self, uint8_t opcode, const uint8_t *p, uint64_t n) {
+    cw_inbox_entry entry = {(uint32_t)n, opcode, {0}};
+    if (n > self->inbox_capacity || inbox_size(n) > self->inbox_capacity - self->inbox_len)
+        return 0;
+    memcpy(self->inbox + self->inbox_len, &entry, sizeof entry);
+    memcpy(self->inbox + self->inbox_len + sizeof entry, p, n);
+    self->inbox_len += inbox_size(n);
+    self->controls++;
+    return 1;
+}
+
+/* ---- messages ---- */
+
+/* Bits for the owner that are known without parsing further; 0: go on. */
+static uint32_t must_stop(const cw_line *self) {
+    const cw_engine *engine = self->engine;
+    const cw_batch *quotes = &engine->quotes, *trades = &engine->trades;
+    if (cw_ring_free(&engine->ring) < 2 * engine->crosses.peers_max) return CW_FED_MORE;
+    if ((quotes->capacity && quotes->count == quotes->capacity) ||
+        (trades->capacity && trades->count == trades->capacity))
+        return CW_FED_MORE | CW_FED_RECORDS;
+    return 0;
+}
+
+/* Where the next record is written: into its batch, if it is of the kind that the last one was. */
+static cw_record *next_row(cw_line *self) {
+    cw_engine *engine = self->engine;
+    cw_batch *batch = self->last_scanned == CW_SCAN_TRADE ? &engine->trades : &engine->quotes;
+    return batch->count < batch->capacity ? &batch->rows[batch->count] : &self->scratch;
+}
+
+/* Hand the records of the message in hand to the engine, beginning with what was `scanned`. Stops
+ * with scanner->next_at set when there is no room for another. Returns signals written. */
+static uint32_t take_records(cw_line *self, int scanned, cw_record *row) {
+    cw_engine *engine = self->engine;
+    cw_scanner *scanner = &self->scanner;
+    uint32_t written = 0;
+    while (scanned < CW_SCAN_CONTROL) {
+        self->last_scanned = (uint8_t)scanned;
+        written += cw_engine_take(engine, self->id, scanned, scanner->kind, scanner->instrument,
+                                  row);
+        if (CW_LIKELY(!scanner->next_at) || must_stop(self)) return written;
+        row = next_row(self);
+        scanned = ops_scan_next(scanner, row);
+    }
+    if (scanned >= CW_E_FIRST)
+        written += lose_message(self, scanned, scanner->error.at, scanner->instrument);
+    return written;
+}
+
+/* Go on with a message of many records. */
+static uint32_t take_rest(cw_line *self) {
+    cw_record *row = next_row(self);
+    return take_records(self, ops_scan_next(&self->scanner, row), row);
+}
+
+/* One whole text message, `header_len` bytes behind the next byte to be parsed. Returns signals
+ * written; breaks the line when it is no text. */
+CW_HOT uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t header_len) {
+    cw_engine *engine = self->engine;
+    cw_scanner *scanner = &self->scanner;
+    cw_record *row = next_row(self);
+    int scanned;
+    cw_engine_stage(engine, CW_STAGE_FRAME);
+    scanned = scan_message(scanner, p, n, row);
+    cw_engine_stage(engine, CW_STAGE_DECODE);
+    self->messages++;
+    engine->messages++;
+    if (CW_LIKELY(scanned == CW_SCAN_QUOTE && !scanner->next_at)) {
+        self->last_scanned = CW_SCAN_QUOTE;
+        return cw_engine_take(engine, self->id, CW_SCAN_QUOTE, scanner->kind,
+                              scanner->instrument, row);
+    }
+    if (scanned < CW_SCAN_CONTROL) return take_records(self, scanned, row);
+    if (scanned == CW_E_UTF8) {
+        (void)cw_line_break(self, CW_E_UTF8, header_len + scanner->error.at);
+        return 0;
+    }
+    if (scanned >= CW_E_FIRST)
+        return lose_message(self, scanned, scanner->error.at, scanner->instrument);
+    if (put_inbox(self, CW_TEXT, p, n)) return 0;
+    return lose_message(self, CW_E_MESSAGE_UNKNOWN, 0, CW_NO_INSTRUMENT); /* larger than it */
+}
+
+/* The message in the assembly, which is rare. */
+static __attribute__((noinline)) uint32_t take_assembled(cw_line *self) {
+    return take_text(self, self->assembly, self->assembly_len, 0);
+}
+
+static uint32_t take_binary(cw_line *self) {
+    self->messages++;
+    self->engine->messages++;
+    return lose_message(self, CW_E_MESSAGE_BINARY, 0, CW_NO_INSTRUMENT);
+}
+
+static int text_is_valid(const uint8_t *p, size_t n, size_t *at) {
+    size_t ascii = ops_ascii_prefix(p, n);
+    cw_utf8 utf8 = {0, 0, 0};
+    if (CW_LIKELY(ascii == n)) return 1;
+    if (cw_utf8_feed(&utf8, p + ascii, n - ascii, at) != CW_OK) {
+        *at += ascii;
+        return 0;
+    }
+    *at = n;
+    return cw_utf8_is_whole(&utf8);
+}
+
+/* ---- frames ---- */
+
+static uint32_t take_control(cw_line *self, const cw_frame *frame, const uint8_t *p) {
+    uint32_t n = (uint32_t)frame->payload_len;
+    if (frame->opcode == CW_CLOSE) {
+        size_t at = 0;
+        if (n == 1 || (n >= 2 && !cw_close_code_is_valid((uint32_t)p[0] << 8 | p[1])))
+            return cw_line_break(self, CW_E_FRAME_CLOSE, frame->header_len);
+        if (n > 2 && !text_is_valid(p + 2, n - 2, &at))
+            return cw_line_break(self, CW_E_UTF8, frame->header_len + 2 + at);
+        self->is_done = self->has_close = 1;
+    }
+    (void)put_inbox(self, frame->opcode, p, n); /* room was made before */
+    return frame->opcode == CW_CLOSE ? CW_FED_CLOSED : 0;
+}
+
+/* 1 when the frame fits the message in progress. */
+static int check_order(const cw_line *self, const cw_frame *frame) {
+    return frame->opcode == CW_CONTINUATION ? self->opcode != 0 : self->opcode == 0;
+}
+
+/* Begin to copy a fragment, or a frame that does not fit the receive buffer, to the assembly. */
+static uint32_t begin_stream(cw_line *self, const cw_frame *frame) {
+    if (frame->opcode != CW_CONTINUATION) {
+        self->opcode = frame->opcode;
+        self->assembly_len = self->fragment_count = 0;
+        memset(&self->utf8, 0, sizeof self->utf8);
+    }
+    if (frame->payload_len > self->message_max - self->assembly_len)
+        return cw_line_break(self, CW_E_FRAME_TOO_BIG, 2);
+    if (++self->fragment_count > self->fragments_max)
+        return cw_line_break(self, CW_E_FRAME_FRAGMENTS, 0);
+    self->streamed = *frame;
+    self->streamed_len = 0;
+    self->is_streaming = 1;
+    self->rx.parsed += frame->header_len;
+    return 0;
+}
+
+/* Copy what has arrived of the streamed frame; at its end, and the message's, take the message. */
+static uint32_t stream(cw_line *self, uint32_t *written) {
+    uint64_t left = self->streamed.payload_len - self->streamed_len;
+    uint32_t have = self->rx.received - self->rx.parsed;
+    uint32_t n = left < have ? (uint32_t)left : have;
+    uint8_t *to = self->assembly + self->assembly_len;
+    size_t at = 0;
+    memcpy(to, self->rx.data + self->rx.parsed, n);
+    if (self->streamed.is_masked)
+        ops_mask(to, n, self->streamed.mask, self->streamed_len);
+    if (self->opcode == CW_TEXT && cw_utf8_feed(&self->utf8, to, n, &at) != CW_OK)
+        return cw_line_break(self, CW_E_UTF8, at);
+    self->assembly_len += n;
+    self->streamed_len += n;
+    self->rx.parsed += n;
+    if (self->streamed_len < self->streamed.payload_len) return CW_FED_MORE;
+    self->is_streaming = 0;
+    self->frames++;
+    if (!self->streamed.is_final) return 0;
+    if (self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
+        return cw_line_break(self, CW_E_UTF8, 0);
+    *written += self->opcode == CW_TEXT ? take_assembled(self) : take_binary(self);
+    self->opcode = 0;
+    return 0;
+}
+
+/* A whole text message stands at p + header_len. */
+CW_HOT uint32_t take_plain_text(cw_line *self, const uint8_t *p, uint32_t header_len, uint32_t n,
+                                uint32_t *written) {
+    *written += take_text(self, p + header_len, n, header_len);
+    if (CW_UNLIKELY(self->is_done)) return CW_FED_BROKEN;
+    self->rx.parsed += header_len + n;
+    self->frames++;
+    return 0;
+}
+
+/* A whole frame stands at p + header_len: a control frame or an unfragmented message. */
+static __attribute__((noinline)) uint32_t take_frame(cw_line *self, const cw_frame *frame, uint8_t *p, uint32_t *written) {
+    uint8_t *payload = p + frame->header_len;
+    uint32_t n = (uint32_t)frame->payload_len, fed = 0;
+    if (frame->is_masked) ops_mask(payload, n, frame->mask, 0);
+    if (frame->opcode >= CW_CLOSE) {
+        if ((fed = take_control(self, frame, payload)) & CW_FED_BROKEN) return fed;
+    } else if (frame->opcode == CW_BINARY) {
+        *written += take_binary(self);
+    } else {
+        return take_plain_text(self, p, frame->header_len, n, written);
+    }
+    self->rx.parsed += frame->header_len + n;
+    self->frames++;
+    return fed;
+}
+
+/* The payload's length of a whole, unmasked, final text frame of the usual sizes, by a look at its
+ * first bytes; 0 for any other frame, which cw_frame_read will judge. */
+CW_HOT uint32_t plain_text(const cw_line *self, const uint8_t *p, uint32_t have,
+                           uint32_t *header_len) {
+    uint32_t n;
+    if (have < 4 || p[0] != (0x80 | CW_TEXT) || self->role != CW_CLIENT || self->opcode) return 0;
+    n = p[1] < 126 ? p[1] : (uint32_t)p[2] << 8 | p[3];
+    *header_len = p[1] < 126 ? 2 : 4;
+    return p[1] < 127 && (p[1] < 126 || n >= 126) && n <= have - *header_len &&
+                   n <= self->message_max
+               ? n
+               : 0;
+}
+
+/* Take one step: a frame, or a piece of one. Sets *is_waiting when more bytes are needed. */
+CW_HOT uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
+    cw_buffer *rx = &self->rx;
+    uint8_t *p = rx->data + rx->parsed;
+    uint32_t have = rx->received - rx->parsed, at, fed, n;
+    cw_frame frame;
+    int code;
+    if (CW_UNLIKELY(self->engine->is_sampling))
+        self->engine->stage_began = self->engine->clock.now_ns(self->engine->clock.user);
+    if (CW_UNLIKELY(self->is_streaming)) {
+        uint64_t ends = self->streamed.payload_len - self->streamed_len;
+        if (have >= ends && inbox_must_drain(self, self->assembly_len + ends))
+            return CW_FED_MORE;
+        fed = stream(self, written);
+        *is_waiting = fed == CW_FED_MORE;
+        return fed == CW_FED_MORE ? 0 : fed;
+    }
+    if (CW_LIKELY((n = plain_text(self, p, have, &at)) && !inbox_must_drain(self, n)))
+        return take_plain_text(self, p, at, n, written);
+    code = cw_frame_read(p, have, (cw_role)self->role, &frame, &at);
+    if (CW_UNLIKELY(code != CW_OK)) {
+        *is_waiting = code == CW_NEED_MORE;
+        return code == CW_NEED_MORE ? 0 : cw_line_break(self, code, at);
+    }
+    if (CW_UNLIKELY(frame.opcode < CW_CLOSE)) {
+        if (CW_UNLIKELY(!check_order(self, &frame)))
+            return cw_line_break(self, CW_E_FRAME_CONTINUATION, 0);
+        if (CW_UNLIKELY(frame.payload_len > self->message_max))
+            return cw_line_break(self, CW_E_FRAME_TOO_BIG, 2);
+        if (CW_UNLIKELY(!frame.is_final || frame.opcode == CW_CONTINUATION ||
+                        frame.payload_len > rx->capacity - CW_FRAME_HEADER_MAX))
+            return begin_stream(self, &frame);
+    }
+    if (have - frame.header_len < frame.payload_len) {
+        *is_waiting = 1;
+        return 0;
+    }
+    if (CW_UNLIKELY(inbox_must_drain(self, frame.payload_len))) return CW_FED_MORE;
+    return take_frame(self, &frame, p, written);
+}
+
+/* ---- parsing ---- */
+
+/* Parse until something wants the owner's attention; `written` signals stand in the ring. */
+static uint32_t line_parse(cw_line *self, uint32_t written) {
+    int stops_at_signal = !self->engine->latest_only, is_waiting = 0;
+    uint32_t fed = 0;
+    while (!self->is_done && !is_waiting && !fed) {
+        if (CW_UNLIKELY(written && stops_at_signal)) {
+            fed = CW_FED_MORE;
+        } else if (CW_UNLIKELY((fed = must_stop(self)) != 0)) {
+            break;
+        } else if (CW_UNLIKELY(self->scanner.next_at != NULL)) {
+            written += take_rest(self);
+        } else {
+            fed = step(self, &is_waiting, &written);
+            self->rx.consumed = self->rx.parsed;
+        }
+    }
+    if (!(fed & CW_FED_MORE)) {
+        self->stream_at += self->rx.consumed;
+        cw_buffer_compact(&self->rx);
+    }
+    return fed;
+}
