@@ -107,6 +107,51 @@ static int ops_decimal(const uint8_t *p, size_t n, double *value, uint32_t *flag
     return cw_decimal_read(p, n, value, flags, at);
 }
 
+/* ------------------------------------------------------------------ where the quotes are */
+
+#if CW_WIDTH == 64
+
+#define QUOTES_MESSAGE_MAX 1024
+#define QUOTES_MAX 256
+
+/* Offsets of all quotes of a message; behind the last one stands the message's length. */
+typedef struct quotes {
+    const uint8_t *start;
+    uint16_t at[QUOTES_MAX + 64];
+} quotes;
+
+/* 0 when the message is too long, or has too many. */
+static inline int quotes_find(quotes *self, const uint8_t *p, uint32_t n) {
+    const __m512i all = _mm512_set_epi8(
+        63, 62, 61, 60, 59, 58, 57, 56, 55, 54, 53, 52, 51, 50, 49, 48, 47, 46, 45, 44, 43, 42, 41,
+        40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18,
+        17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    uint32_t count = 0;
+    self->start = p;
+    if (CW_UNLIKELY(n > QUOTES_MESSAGE_MAX)) return 0;
+    for (uint32_t i = 0; i < n; i += 64) {
+        __m512i text = _mm512_loadu_si512((const void *)(p + i));
+        uint64_t bits = _mm512_cmpeq_epi8_mask(text, _mm512_set1_epi8('"')), more;
+        __m512i base = _mm512_set1_epi16((short)i), found;
+        if (n - i < 64) bits &= (1ull << (n - i)) - 1;
+        found = _mm512_maskz_compress_epi8(bits, all);
+        more = (uint64_t)__builtin_popcountll(bits);
+        if (CW_UNLIKELY(count > QUOTES_MAX - 64)) return 0;
+        _mm512_storeu_si512(
+            (void *)(self->at + count),
+            _mm512_add_epi16(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(found)), base));
+        if (CW_UNLIKELY(more > 32))
+            _mm512_storeu_si512(
+                (void *)(self->at + count + 32),
+                _mm512_add_epi16(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(found, 1)), base));
+        count += (uint32_t)more;
+    }
+    self->at[count] = (uint16_t)n;
+    return 1;
+}
+
+#endif
+
 /* How many digits stand at p, at most 32. */
 static inline uint32_t digit_run(const uint8_t *p) {
     uint64_t others;

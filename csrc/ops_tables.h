@@ -6,11 +6,4 @@
 
 extern const cw_ops cw_ops_base, cw_ops_avx2, cw_ops_avx512;
 
-/* Vectors of 32 bytes fit the scanner best: at the avx512 level its compares would go through mask
- * registers, which costs more than it gives (benchmarks.decode), so both levels share it. */
-int cw_avx2_decimal(const uint8_t *p, size_t n, double *value, uint32_t *flags, uint32_t *at);
-int cw_avx2_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row);
-int cw_avx2_scan_next(cw_scanner *self, cw_record *row);
-uint32_t cw_avx2_parse(struct cw_line *self, uint32_t written);
-
 #endif

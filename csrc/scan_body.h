@@ -164,20 +164,45 @@ static __attribute__((noinline)) long_number long_decimal(const uint8_t *p, cons
     return found;
 }
 
-/* Prices and sizes. Returns the length, 0 for a disagreement. The hint is wrong seldom enough for
- * the branch to be predicted: a digit and a quote must end the number there. Whether they end this
- * number is verified with its digits, for a quote among them is none. */
-CW_HOT uint32_t match_decimal(const uint8_t *p, const uint8_t *end, uint8_t *hint,
-                                     uint8_t *field, lanes k, matched *m) {
-    uint32_t n, fraction;
+/* How long a scalar is, by the quotes of the message where they were found, else by a hint that is
+ * verified here as far as one look can, or by a search. A wrong answer only ends in a
+ * disagreement: digits are checked one by one, symbols compared, and there is no quote in either. */
+#if CW_WIDTH == 64
+
+CW_HOT uint32_t quoted_len(const quotes *q, const cw_step *step, const uint8_t *p) {
+    return (uint32_t)(q->start + q->at[step->quote] - step->gap - p);
+}
+#define PRICE_LEN(p) quoted_len(&q, step, p)
+#define STRING_LEN(p) quoted_len(&q, step, p)
+#define INTEGER_LEN(p) quoted_len(&q, step, p)
+
+#else
+
+CW_HOT uint32_t price_len(const uint8_t *p, uint8_t *hint) {
+    uint32_t n = *hint;
+    if (CW_UNLIKELY((uint16_t)(cw_load_u16(p + n - 1) - ('"' << 8 | '0')) >= 10))
+        *hint = (uint8_t)(n = find_quote(p));
+    return n;
+}
+
+/* Ids and times are as long as they were for years: the hint is the step's own. */
+CW_HOT uint32_t integer_len(const uint8_t *p, cw_step *step) {
+    uint32_t n = step->hint;
+    if (CW_UNLIKELY(n == 0 || (uint8_t)(p[n] - '0') < 10 || (uint8_t)(p[n - 1] - '0') >= 10))
+        step->hint = (uint8_t)(n = digit_run(p));
+    return n;
+}
+#define PRICE_LEN(p) price_len(p, &m.symbol->hints[step->hint])
+#define STRING_LEN(p) find_quote(p)
+#define INTEGER_LEN(p) integer_len(p, step)
+
+#endif
+
+/* Prices and sizes. Returns the length, 0 for a disagreement. */
+CW_HOT uint32_t match_decimal(const uint8_t *p, uint32_t n, const uint8_t *end, uint8_t *field,
+                              lanes k, matched *m) {
+    uint32_t fraction;
     uint64_t mantissa;
-    if (hint) {
-        n = *hint;
-        if (CW_UNLIKELY((uint16_t)(cw_load_u16(p + n - 1) - ('"' << 8 | '0')) >= 10))
-            *hint = (uint8_t)(n = find_quote(p));
-    } else {
-        n = find_quote(p);
-    }
     if (CW_LIKELY(n - 1 < 16 && decimal_short(p + n, n, k, &mantissa, &fraction, &m->bad))) {
         double value = (double)(int64_t)mantissa / TENS[fraction];
         m->any_zero |= mantissa - 1;
@@ -206,12 +231,8 @@ static __attribute__((noinline)) long_number long_integer(const uint8_t *p, uint
     return found;
 }
 
-/* Ids and times. The hint is the step's own: they are as long as they were for years. */
-static inline uint32_t match_integer(const uint8_t *p, cw_step *step, lanes k, matched *m,
-                                     uint64_t *value) {
-    uint32_t n = step->hint;
-    if (CW_UNLIKELY(n == 0 || (uint8_t)(p[n] - '0') < 10 || (uint8_t)(p[n - 1] - '0') >= 10))
-        step->hint = (uint8_t)(n = digit_run(p));
+CW_HOT uint32_t match_integer(const uint8_t *p, uint32_t n, const cw_step *step, lanes k,
+                              matched *m, uint64_t *value) {
     if (CW_UNLIKELY(p[0] == '0' && step->is_number && n != 1)) return 0;
     if (CW_LIKELY(n - 1 < 16)) {
         *value = digits_value(digits_of(load16(p + n - 16), n, k, &m->bad));
@@ -222,8 +243,7 @@ static inline uint32_t match_integer(const uint8_t *p, cw_step *step, lanes k, m
     return found.len;
 }
 
-static inline uint32_t match_symbol(const cw_symbols *symbols, const uint8_t *p, matched *m) {
-    uint32_t n = find_quote(p);
+CW_HOT uint32_t match_symbol(const cw_symbols *symbols, const uint8_t *p, uint32_t n, matched *m) {
     if (CW_LIKELY(n - 1 < 16)) {
         vec16 text = _mm_and_si128(load16(p), FIRST_BYTES(n));
         uint64_t low = (uint64_t)_mm_cvtsi128_si64(text);
@@ -234,7 +254,7 @@ static inline uint32_t match_symbol(const cw_symbols *symbols, const uint8_t *p,
             return n;
         }
     }
-    m->symbol = n < 31 ? cw_symbols_find(symbols, p, n) : NULL;
+    m->symbol = cw_symbols_find(symbols, p, n);
     return m->symbol ? n : 0;
 }
 
@@ -272,6 +292,10 @@ static int match(cw_scanner *self, cw_template *t, const uint8_t *p, const uint8
     uint8_t *field;
     uint64_t whole = 0;
     uint32_t n, narrow;
+#if CW_WIDTH == 64
+    quotes q;
+    if (!quotes_find(&q, p, (uint32_t)(end - p))) return 0;
+#endif
     memset(nobody.hints, 0, sizeof nobody.hints);
 
 #define TO_HOLE                                                                                 \
@@ -296,23 +320,23 @@ none:
     if (CW_UNLIKELY(p > end)) return 0;
     TO_HOLE;
 price:
-    NEXT(match_decimal(p, end, &m.symbol->hints[step->hint], field, k, &m));
+    NEXT(match_decimal(p, PRICE_LEN(p), end, field, k, &m));
 size:
-    NEXT(match_decimal(p, end, NULL, field, k, &m));
+    NEXT(match_decimal(p, STRING_LEN(p), end, field, k, &m));
 symbol:
-    NEXT(match_symbol(self->symbols, p, &m));
+    NEXT(match_symbol(self->symbols, p, STRING_LEN(p), &m));
 integer:
-    n = match_integer(p, step, k, &m, &whole);
+    n = match_integer(p, INTEGER_LEN(p), step, k, &m, &whole);
     memcpy(field, &whole, sizeof whole);
     NEXT(n);
 time:
-    n = match_integer(p, step, k, &m, &whole);
+    n = match_integer(p, INTEGER_LEN(p), step, k, &m, &whole);
     if (CW_UNLIKELY(whole > TS_MS_MAX)) return 0;
     whole *= 1000000;
     memcpy(field, &whole, sizeof whole);
     NEXT(n);
 count:
-    n = match_integer(p, step, k, &m, &whole);
+    n = match_integer(p, INTEGER_LEN(p), step, k, &m, &whole);
     if (CW_UNLIKELY(whole > UINT32_MAX)) return 0;
     narrow = (uint32_t)whole;
     memcpy(field, &narrow, sizeof narrow);
@@ -719,6 +743,7 @@ static uint8_t field_offset(uint32_t slot, uint32_t record) {
 
 /* Append a literal in pieces, the last of which is followed by `hole`; 0 when it does not fit. */
 static int add_steps(cw_template *t, const uint8_t *p, uint32_t n, uint8_t hole, uint8_t offset) {
+    for (uint32_t i = 0; i < n; i++) t->quote_count += p[i] == '"';
     for (;;) {
         uint32_t piece = n < CW_LITERAL_MAX ? n : CW_LITERAL_MAX;
         cw_step *step = &t->steps[t->step_count];
@@ -734,8 +759,18 @@ static int add_steps(cw_template *t, const uint8_t *p, uint32_t n, uint8_t hole,
         step->hole = hole;
         step->offset = offset;
         step->hint = hole == HOLE_PRICE ? (uint8_t)(t->step_count % CW_HINTS) : 0;
+        step->quote = t->quote_count;
         return 1;
     }
+}
+
+/* Say how far the next quote, or the end of the message, is behind the hole added last. */
+static int close_hole(cw_template *t, const uint8_t *p, const uint8_t *end) {
+    const uint8_t *quote = p;
+    while (quote < end && *quote != '"') quote++;
+    if (quote - p > 255) return 0;
+    t->steps[t->step_count - 1].gap = (uint8_t)(quote - p);
+    return 1;
 }
 
 /* The record before its holes are filled: what no hole fills stays as it is here. */
@@ -755,7 +790,7 @@ static void make_blank(const cw_scanner *self, const cw_layout_message *message,
 /* Write the message's structure into t; 0 when it does not fit. */
 static int build_template(const walk *w, const cw_layout_message *message, cw_template *t) {
     uint32_t at = 0, end = (uint32_t)(w->end - w->start);
-    t->step_count = 0;
+    t->step_count = t->quote_count = 0;
     t->message = (uint16_t)(message - w->self->layout->messages);
     make_blank(w->self, message, w->seen & message->used, &t->blank);
     for (uint32_t i = 0; i < w->mark_count; i++) {
@@ -766,6 +801,7 @@ static int build_template(const walk *w, const cw_layout_message *message, cw_te
             return 0;
         t->steps[t->step_count - 1].is_number = m->text == CW_TEXT_NUMBER;
         at = m->at + m->len;
+        if (!close_hole(t, w->start + at, w->end)) return 0;
     }
     return add_steps(t, w->start + at, end - at, HOLE_END, 0);
 }
