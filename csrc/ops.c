@@ -7,7 +7,7 @@ cw_level cw_level_best(void) {
         !__builtin_cpu_supports("bmi2"))
         return CW_LEVEL_BASE;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi2"))
+        __builtin_cpu_supports("avx512vl"))
         return CW_LEVEL_AVX512;
     return CW_LEVEL_AVX2;
 }

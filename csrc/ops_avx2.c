@@ -5,11 +5,23 @@
 #include "ops_tables.h"
 
 #pragma GCC push_options
-#pragma GCC target("avx2,bmi,bmi2,popcnt,lzcnt")
+#pragma GCC target("avx2,bmi,bmi2,popcnt")
 #define CW_WIDTH 32
 #include "ops_wide.h"
 #include "ops_scan.h"
 #include "line_body.h"
+
+int cw_avx2_decimal(const uint8_t *p, size_t n, double *value, uint32_t *flags, uint32_t *at) {
+    return ops_decimal(p, n, value, flags, at);
+}
+
+int cw_avx2_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row) {
+    return ops_scan(self, p, n, row);
+}
+
+int cw_avx2_scan_next(cw_scanner *self, cw_record *row) { return ops_scan_next(self, row); }
+
+uint32_t cw_avx2_parse(cw_line *self, uint32_t written) { return line_parse(self, written); }
 #pragma GCC pop_options
 
 const cw_ops cw_ops_avx2 = {
@@ -17,8 +29,8 @@ const cw_ops cw_ops_avx2 = {
     .level = CW_LEVEL_AVX2,
     .mask = ops_mask,
     .ascii_prefix = ops_ascii_prefix,
-    .decimal = ops_decimal,
-    .scan = ops_scan,
-    .scan_next = ops_scan_next,
-    .parse = line_parse,
+    .decimal = cw_avx2_decimal,
+    .scan = cw_avx2_scan,
+    .scan_next = cw_avx2_scan_next,
+    .parse = cw_avx2_parse,
 };

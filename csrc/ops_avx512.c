@@ -1,14 +1,12 @@
-/* ops_avx512.c — kernels for processors with AVX-512 F, BW, VL and VBMI2. */
+/* ops_avx512.c — kernels for processors with AVX-512 F, BW and VL. */
 #include <immintrin.h>
 
 #include "ops_tables.h"
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi,bmi2,popcnt,lzcnt")
+#pragma GCC target("avx512f,avx512bw,avx512vl,avx2,bmi,bmi2,popcnt")
 #define CW_WIDTH 64
 #include "ops_wide.h"
-#include "ops_scan.h"
-#include "line_body.h"
 #pragma GCC pop_options
 
 const cw_ops cw_ops_avx512 = {
@@ -16,8 +14,8 @@ const cw_ops cw_ops_avx512 = {
     .level = CW_LEVEL_AVX512,
     .mask = ops_mask,
     .ascii_prefix = ops_ascii_prefix,
-    .decimal = ops_decimal,
-    .scan = ops_scan,
-    .scan_next = ops_scan_next,
-    .parse = line_parse,
+    .decimal = cw_avx2_decimal,
+    .scan = cw_avx2_scan,
+    .scan_next = cw_avx2_scan_next,
+    .parse = cw_avx2_parse,
 };

@@ -19,12 +19,13 @@ static inline uint32_t equal16(vec16 a, vec16 b) {
 /* Constants of the hot loop. The compiler must not know their values, or it makes each anew at
  * each use, in two instructions, instead of keeping it in a register. */
 typedef struct lanes {
-    vec16 zero, nine, point;
+    vec16 zero, nine, point, iota;
 } lanes;
 
 static inline lanes lanes_make(void) {
     lanes k = {.zero = _mm_set1_epi8('0'), .nine = _mm_set1_epi8(9), .point = _mm_set1_epi8('.')};
-    __asm__("" : "+x"(k.zero), "+x"(k.nine), "+x"(k.point));
+    k.iota = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __asm__("" : "+x"(k.zero), "+x"(k.nine), "+x"(k.point), "+x"(k.iota));
     return k;
 }
 
@@ -66,28 +67,43 @@ static inline vec16 digits_of(vec16 window, uint32_t count, lanes k, vec16 *bad)
 
 static inline int is_zero(vec16 v) { return equal16(v, _mm_setzero_si128()) == 0xFFFF; }
 
-/* Read decimal text of n bytes, 1..16, with at most 15 digits. 1: *mantissa / 10^*fraction is its
- * value unless *bad got a bit. 0: not of this form; it may still be a number.
+/* The digits of decimal text of n bytes (3..16) that ends at `end` and whose point stands `fraction`
+ * digits before that, as one number; a second point is no digit and sets *bad.
  *
- * The window of 16 bytes that ends at the end of the text is taken twice, the second time one
- * byte earlier: digits behind the point come from the first, digits before it from the second, so
- * the point falls out. A second point stays and is no digit. */
+ * In the window of 16 bytes that ends with the text, what stands before the point moves up by one,
+ * so that the point falls out. */
+static inline uint64_t pointed_value(const uint8_t *end, uint32_t n, uint32_t fraction, lanes k,
+                                     vec16 *bad) {
+    vec16 window = load16(end - 16), before = FIRST_BYTES(16 - fraction);
+#if CW_WIDTH >= 32
+    window = _mm_shuffle_epi8(window, _mm_add_epi8(k.iota, before));
+#else
+    vec16 moved = load16(end - 17);
+    window = _mm_xor_si128(window, _mm_and_si128(_mm_xor_si128(window, moved), before));
+#endif
+    return digits_value(digits_of(window, n - 1, k, bad));
+}
+
+/* Digits behind the last point of a text of n bytes (1..16); 0 when it has none, 16 when it stands
+ * at an end, where no point may be. */
+static inline uint32_t fraction_of(const uint8_t *end, uint32_t n, lanes k) {
+    uint32_t points = equal16(load16(end - 16), k.point);
+    uint32_t point = 31 - (uint32_t)__builtin_clz(points | 1);
+    if (point + n < 16 || points == 0) return 0;
+    return point + n > 16 && point < 15 ? 15 - point : 16;
+}
+
+/* Read decimal text of n bytes, 1..16, with at most 15 digits. 1: *mantissa / 10^*fraction is its
+ * value unless *bad got a bit. 0: not of this form; it may still be a number. */
 static inline int decimal_short(const uint8_t *end, uint32_t n, lanes k, uint64_t *mantissa,
                                 uint32_t *fraction, vec16 *bad) {
-    vec16 late = load16(end - 16), window;
-    uint32_t points = equal16(late, k.point);
-    uint32_t point = 31 - (uint32_t)__builtin_clz(points | 1);
-    if (CW_LIKELY(point + n > 16 && point < 15)) { /* a digit on each side */
-        vec16 early = load16(end - 17);
-        vec16 mixed = _mm_and_si128(_mm_xor_si128(late, early), FIRST_BYTES(point + 1));
-        window = _mm_xor_si128(late, mixed);
-        *fraction = 15 - point;
-        *mantissa = digits_value(digits_of(window, n - 1, k, bad));
+    *fraction = fraction_of(end, n, k);
+    if (CW_LIKELY(*fraction - 1 < 15)) {
+        *mantissa = pointed_value(end, n, *fraction, k, bad);
         return 1;
     }
-    if (n > 15) return 0;
-    *fraction = 0;
-    *mantissa = digits_value(digits_of(late, n, k, bad)); /* a point at an end is no digit */
+    if (*fraction || n > 15) return 0;
+    *mantissa = digits_value(digits_of(load16(end - 16), n, k, bad));
     return 1;
 }
 
@@ -106,51 +122,6 @@ static int ops_decimal(const uint8_t *p, size_t n, double *value, uint32_t *flag
     }
     return cw_decimal_read(p, n, value, flags, at);
 }
-
-/* ------------------------------------------------------------------ where the quotes are */
-
-#if CW_WIDTH == 64
-
-#define QUOTES_MESSAGE_MAX 1024
-#define QUOTES_MAX 256
-
-/* Offsets of all quotes of a message; behind the last one stands the message's length. */
-typedef struct quotes {
-    const uint8_t *start;
-    uint16_t at[QUOTES_MAX + 64];
-} quotes;
-
-/* 0 when the message is too long, or has too many. */
-static inline int quotes_find(quotes *self, const uint8_t *p, uint32_t n) {
-    const __m512i all = _mm512_set_epi8(
-        63, 62, 61, 60, 59, 58, 57, 56, 55, 54, 53, 52, 51, 50, 49, 48, 47, 46, 45, 44, 43, 42, 41,
-        40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18,
-        17, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    uint32_t count = 0;
-    self->start = p;
-    if (CW_UNLIKELY(n > QUOTES_MESSAGE_MAX)) return 0;
-    for (uint32_t i = 0; i < n; i += 64) {
-        __m512i text = _mm512_loadu_si512((const void *)(p + i));
-        uint64_t bits = _mm512_cmpeq_epi8_mask(text, _mm512_set1_epi8('"')), more;
-        __m512i base = _mm512_set1_epi16((short)i), found;
-        if (n - i < 64) bits &= (1ull << (n - i)) - 1;
-        found = _mm512_maskz_compress_epi8(bits, all);
-        more = (uint64_t)__builtin_popcountll(bits);
-        if (CW_UNLIKELY(count > QUOTES_MAX - 64)) return 0;
-        _mm512_storeu_si512(
-            (void *)(self->at + count),
-            _mm512_add_epi16(_mm512_cvtepu8_epi16(_mm512_castsi512_si256(found)), base));
-        if (CW_UNLIKELY(more > 32))
-            _mm512_storeu_si512(
-                (void *)(self->at + count + 32),
-                _mm512_add_epi16(_mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(found, 1)), base));
-        count += (uint32_t)more;
-    }
-    self->at[count] = (uint16_t)n;
-    return 1;
-}
-
-#endif
 
 /* How many digits stand at p, at most 32. */
 static inline uint32_t digit_run(const uint8_t *p) {

@@ -164,20 +164,10 @@ static __attribute__((noinline)) long_number long_decimal(const uint8_t *p, cons
     return found;
 }
 
-/* How long a scalar is, by the quotes of the message where they were found, else by a hint that is
- * verified here as far as one look can, or by a search. A wrong answer only ends in a
- * disagreement: digits are checked one by one, symbols compared, and there is no quote in either. */
-#if CW_WIDTH == 64
-
-CW_HOT uint32_t quoted_len(const quotes *q, const cw_step *step, const uint8_t *p) {
-    return (uint32_t)(q->start + q->at[step->quote] - step->gap - p);
-}
-#define PRICE_LEN(p) quoted_len(&q, step, p)
-#define STRING_LEN(p) quoted_len(&q, step, p)
-#define INTEGER_LEN(p) quoted_len(&q, step, p)
-
-#else
-
+/* How long a scalar is must be known before the one before it is read, or the processor waits. A
+ * price of one symbol is nearly always as long as it was the last time, ids and times as long as
+ * they were for years: a hint, verified here as far as one look can. A wrong one only ends in a
+ * disagreement: digits are checked one by one, and there is no quote among them. */
 CW_HOT uint32_t price_len(const uint8_t *p, uint8_t *hint) {
     uint32_t n = *hint;
     if (CW_UNLIKELY((uint16_t)(cw_load_u16(p + n - 1) - ('"' << 8 | '0')) >= 10))
@@ -185,30 +175,38 @@ CW_HOT uint32_t price_len(const uint8_t *p, uint8_t *hint) {
     return n;
 }
 
-/* Ids and times are as long as they were for years: the hint is the step's own. */
 CW_HOT uint32_t integer_len(const uint8_t *p, cw_step *step) {
     uint32_t n = step->hint;
     if (CW_UNLIKELY(n == 0 || (uint8_t)(p[n] - '0') < 10 || (uint8_t)(p[n - 1] - '0') >= 10))
         step->hint = (uint8_t)(n = digit_run(p));
     return n;
 }
-#define PRICE_LEN(p) price_len(p, &m.symbol->hints[step->hint])
-#define STRING_LEN(p) find_quote(p)
-#define INTEGER_LEN(p) integer_len(p, step)
-
-#endif
-
-/* Prices and sizes. Returns the length, 0 for a disagreement. */
-CW_HOT uint32_t match_decimal(const uint8_t *p, uint32_t n, const uint8_t *end, uint8_t *field,
-                              lanes k, matched *m) {
-    uint32_t fraction;
+/* Prices and sizes. Returns the length, 0 for a disagreement. Most venues write a field with the same
+ * number of decimals always: the step remembers how many, and one look tells that it still holds. A
+ * field that keeps changing has its point searched for. */
+CW_HOT uint32_t match_decimal(const uint8_t *p, uint32_t n, const uint8_t *end, cw_step *step,
+                              uint8_t *field, lanes k, matched *m) {
+    const uint8_t *number_end = p + n;
+    uint32_t fraction = step->fraction;
     uint64_t mantissa;
-    if (CW_LIKELY(n - 1 < 16 && decimal_short(p + n, n, k, &mantissa, &fraction, &m->bad))) {
-        double value = (double)(int64_t)mantissa / TENS[fraction];
-        m->any_zero |= mantissa - 1;
-        memcpy(field, &value, sizeof value);
-        return n;
+    double value;
+    if (CW_UNLIKELY(n - 1 >= 16)) goto is_long;
+    if (CW_LIKELY(fraction != CW_FRACTION_VARIES)) {
+        if (CW_UNLIKELY(n < fraction + 2 || number_end[-1 - (int)fraction] != '.')) {
+            if (++step->surprises == CW_SURPRISES_MAX) step->fraction = CW_FRACTION_VARIES;
+            goto is_searched;
+        }
+        mantissa = pointed_value(number_end, n, fraction, k, &m->bad);
+    } else {
+    is_searched:
+        if (CW_UNLIKELY(!decimal_short(number_end, n, k, &mantissa, &fraction, &m->bad)))
+            goto is_long;
     }
+    value = (double)(int64_t)mantissa / TENS[fraction];
+    m->any_zero |= mantissa - 1;
+    memcpy(field, &value, sizeof value);
+    return n;
+is_long:;
     long_number found = long_decimal(p, end);
     m->any_zero |= (uint64_t)(found.value.decimal == 0) << 63;
     m->flags |= found.flags;
@@ -292,10 +290,6 @@ static int match(cw_scanner *self, cw_template *t, const uint8_t *p, const uint8
     uint8_t *field;
     uint64_t whole = 0;
     uint32_t n, narrow;
-#if CW_WIDTH == 64
-    quotes q;
-    if (!quotes_find(&q, p, (uint32_t)(end - p))) return 0;
-#endif
     memset(nobody.hints, 0, sizeof nobody.hints);
 
 #define TO_HOLE                                                                                 \
@@ -320,23 +314,23 @@ none:
     if (CW_UNLIKELY(p > end)) return 0;
     TO_HOLE;
 price:
-    NEXT(match_decimal(p, PRICE_LEN(p), end, field, k, &m));
+    NEXT(match_decimal(p, price_len(p, &m.symbol->hints[step->hint]), end, step, field, k, &m));
 size:
-    NEXT(match_decimal(p, STRING_LEN(p), end, field, k, &m));
+    NEXT(match_decimal(p, find_quote(p), end, step, field, k, &m));
 symbol:
-    NEXT(match_symbol(self->symbols, p, STRING_LEN(p), &m));
+    NEXT(match_symbol(self->symbols, p, find_quote(p), &m));
 integer:
-    n = match_integer(p, INTEGER_LEN(p), step, k, &m, &whole);
+    n = match_integer(p, integer_len(p, step), step, k, &m, &whole);
     memcpy(field, &whole, sizeof whole);
     NEXT(n);
 time:
-    n = match_integer(p, INTEGER_LEN(p), step, k, &m, &whole);
+    n = match_integer(p, integer_len(p, step), step, k, &m, &whole);
     if (CW_UNLIKELY(whole > TS_MS_MAX)) return 0;
     whole *= 1000000;
     memcpy(field, &whole, sizeof whole);
     NEXT(n);
 count:
-    n = match_integer(p, INTEGER_LEN(p), step, k, &m, &whole);
+    n = match_integer(p, integer_len(p, step), step, k, &m, &whole);
     if (CW_UNLIKELY(whole > UINT32_MAX)) return 0;
     narrow = (uint32_t)whole;
     memcpy(field, &narrow, sizeof narrow);
@@ -743,7 +737,6 @@ static uint8_t field_offset(uint32_t slot, uint32_t record) {
 
 /* Append a literal in pieces, the last of which is followed by `hole`; 0 when it does not fit. */
 static int add_steps(cw_template *t, const uint8_t *p, uint32_t n, uint8_t hole, uint8_t offset) {
-    for (uint32_t i = 0; i < n; i++) t->quote_count += p[i] == '"';
     for (;;) {
         uint32_t piece = n < CW_LITERAL_MAX ? n : CW_LITERAL_MAX;
         cw_step *step = &t->steps[t->step_count];
@@ -759,18 +752,8 @@ static int add_steps(cw_template *t, const uint8_t *p, uint32_t n, uint8_t hole,
         step->hole = hole;
         step->offset = offset;
         step->hint = hole == HOLE_PRICE ? (uint8_t)(t->step_count % CW_HINTS) : 0;
-        step->quote = t->quote_count;
         return 1;
     }
-}
-
-/* Say how far the next quote, or the end of the message, is behind the hole added last. */
-static int close_hole(cw_template *t, const uint8_t *p, const uint8_t *end) {
-    const uint8_t *quote = p;
-    while (quote < end && *quote != '"') quote++;
-    if (quote - p > 255) return 0;
-    t->steps[t->step_count - 1].gap = (uint8_t)(quote - p);
-    return 1;
 }
 
 /* The record before its holes are filled: what no hole fills stays as it is here. */
@@ -787,10 +770,17 @@ static void make_blank(const cw_scanner *self, const cw_layout_message *message,
                              : 0;
 }
 
+/* How many decimals a number shows, or that they are to be searched for. */
+static uint8_t decimals_of(const uint8_t *p, uint32_t n) {
+    const uint8_t *point = memchr(p, '.', n);
+    uint32_t fraction = point ? (uint32_t)(p + n - point) - 1 : 0;
+    return fraction - 1 < 15 ? (uint8_t)fraction : CW_FRACTION_VARIES;
+}
+
 /* Write the message's structure into t; 0 when it does not fit. */
 static int build_template(const walk *w, const cw_layout_message *message, cw_template *t) {
     uint32_t at = 0, end = (uint32_t)(w->end - w->start);
-    t->step_count = t->quote_count = 0;
+    t->step_count = 0;
     t->message = (uint16_t)(message - w->self->layout->messages);
     make_blank(w->self, message, w->seen & message->used, &t->blank);
     for (uint32_t i = 0; i < w->mark_count; i++) {
@@ -800,8 +790,8 @@ static int build_template(const walk *w, const cw_layout_message *message, cw_te
         if (!add_steps(t, w->start + at, m->at - at, hole, field_offset(m->slot, message->record)))
             return 0;
         t->steps[t->step_count - 1].is_number = m->text == CW_TEXT_NUMBER;
+        t->steps[t->step_count - 1].fraction = decimals_of(w->start + m->at, m->len);
         at = m->at + m->len;
-        if (!close_hole(t, w->start + at, w->end)) return 0;
     }
     return add_steps(t, w->start + at, end - at, HOLE_END, 0);
 }

@@ -3,9 +3,8 @@
  * Strategy: predict, then verify. The structure of each message that was understood is kept as a
  * template: literal bytes between scalars. The next message is compared with the templates of its
  * stream; where the literals agree, the scalars are read in place, each checked by its own rule.
- * Where each scalar ends must be known before the one before it is read, or the processor waits:
- * the avx512 level finds all quotes of the message at once; the others go by the length that the
- * price of this symbol had the last time, and verify it.
+ * A price of one symbol is nearly always as long as it was the last time, and shows as many
+ * decimals: such hints, verified, let the processor go on before a scalar is read.
  * Any disagreement falls back to the order-free scan, which is a whole JSON parser, validates
  * every byte, and names what is wrong. A template never accepts what the scan would refuse.
  *
@@ -21,6 +20,8 @@
 #define CW_TEMPLATE_STEPS 48
 #define CW_LITERAL_MAX 16
 #define CW_JSON_DEPTH 64
+#define CW_FRACTION_VARIES 0xFF
+#define CW_SURPRISES_MAX 4
 
 typedef enum cw_scanned {
     CW_SCAN_QUOTE = 1,
@@ -38,9 +39,9 @@ typedef struct cw_step {
     uint8_t offset; /* of the record's field that the hole fills */
     uint8_t hint;   /* length it had last; of a price: which of the symbol's hints tells that */
     uint8_t is_number; /* an integer stands as a JSON number: without leading zeros */
-    uint8_t gap;    /* bytes from the end of the hole to the next quote */
-    uint16_t quote; /* ordinal of that quote; behind the last one stands the message's end */
-    uint8_t reserved[6];
+    uint8_t fraction;  /* of a decimal: digits behind the point, the last time */
+    uint8_t surprises; /* times that they were not as many */
+    uint8_t reserved[7];
 } cw_step;
 
 typedef struct cw_template {
@@ -48,8 +49,7 @@ typedef struct cw_template {
     cw_step steps[CW_TEMPLATE_STEPS];
     uint16_t step_count;
     uint16_t message; /* index into the layout's messages */
-    uint16_t quote_count;
-    uint8_t reserved[58];
+    uint8_t reserved[60];
 } cw_template;
 
 typedef struct cw_scanner {
