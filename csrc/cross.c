@@ -54,6 +54,7 @@ int cw_crosses_set(cw_crosses *self, const cw_pair_terms *pairs, uint32_t count)
     }
     self->peers_max = lay_out(self->peer_first, n);
     self->pair_count = count;
+    self->open_total = 0;
     /* a little below the exact bound, so that rounding cannot hide a route from the full look */
     self->filter = (1.0 + open_min * 1e-4) * (1.0 - 1e-9);
 
@@ -152,6 +153,7 @@ static void open_route(cw_crosses *self, const cw_books *books, cw_route *route,
     route->opens++;
     route->opp_id = ++self->opp_next;
     route->ts_open = now->ts_rx;
+    self->open_total++;
     self->open_count[route->buy]++;
     self->open_count[route->sell]++;
     emit(self, books, route, e, CW_SIGNAL_OPEN, CW_CLOSE_NONE, now, ring);
@@ -160,6 +162,7 @@ static void open_route(cw_crosses *self, const cw_books *books, cw_route *route,
 static void close_route(cw_crosses *self, const cw_books *books, cw_route *route, const edge *e,
                         cw_close_reason reason, const cw_moment *now, cw_ring *ring) {
     route->is_open = 0;
+    self->open_total--;
     self->open_count[route->buy]--;
     self->open_count[route->sell]--;
     emit(self, books, route, e, CW_SIGNAL_CLOSE, reason, now, ring);

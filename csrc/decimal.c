@@ -182,6 +182,7 @@ int cw_integer_read(const uint8_t *p, size_t n, uint64_t *value, uint32_t *at) {
     for (size_t i = 0; i < n; i++) {
         uint64_t next;
         if (!is_digit(p[i])) return refuse(at, i, CW_E_NUMBER_FORM);
+        if (i == 20) return refuse(at, i, CW_E_NUMBER_RANGE);
         if (__builtin_mul_overflow(v, 10u, &next) ||
             __builtin_add_overflow(next, (uint64_t)(p[i] - '0'), &v))
             return refuse(at, i, CW_E_NUMBER_RANGE);

@@ -102,7 +102,7 @@ int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *sym
 }
 
 int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t count) {
-    if ((uint64_t)2 * count > self->limits.signals) return CW_FULL;
+    if ((uint64_t)4 * count > self->limits.signals) return CW_FULL;
     for (uint32_t i = 0; i < count; i++)
         if (pairs[i].a >= self->instrument_count || pairs[i].b >= self->instrument_count)
             return CW_FULL;
@@ -127,6 +127,12 @@ static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason) 
     return written;
 }
 
+/* When a line that says no more will be silent for too long. */
+static int64_t silent_from(const cw_pulse *pulse) {
+    int64_t end;
+    return __builtin_add_overflow(pulse->last_mono, pulse->limit_ns, &end) ? INT64_MAX : end;
+}
+
 static void move_clock(cw_engine *self, int64_t ts_now, int64_t mono_now) {
     self->now.ts_rx = ts_now;
     if (mono_now > self->now.mono_rx) self->now.mono_rx = mono_now;
@@ -141,7 +147,7 @@ uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now) {
         cw_pulse *pulse = &self->pulses[i];
         int64_t end;
         if (!pulse->is_open || !pulse->is_live) continue;
-        end = pulse->last_mono + pulse->limit_ns;
+        end = silent_from(pulse);
         if (self->now.mono_rx > end) {
             pulse->is_live = 0;
             written += silence(self, i, CW_CLOSE_LIVENESS);
@@ -155,11 +161,20 @@ uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now) {
 void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now) {
     cw_pulse *pulse = &self->pulses[line];
     move_clock(self, ts_now, mono_now);
+    if (pulse->is_open) (void)silence(self, line, CW_CLOSE_LOST);
     pulse->epoch++;
     pulse->is_open = pulse->is_live = 1;
+    cw_engine_hear(self, line);
+}
+
+void cw_engine_hear(cw_engine *self, uint16_t line) {
+    cw_pulse *pulse = &self->pulses[line];
     pulse->last_mono = self->now.mono_rx;
-    if (pulse->last_mono + pulse->limit_ns < self->deadline)
-        self->deadline = pulse->last_mono + pulse->limit_ns;
+    if (silent_from(pulse) < self->deadline) self->deadline = silent_from(pulse);
+    if (CW_LIKELY(pulse->is_live)) return;
+    pulse->is_live = 1;
+    for (uint32_t i = 0; i < self->books.count; i++)
+        if (self->books.tops[i].line == line) cw_top_set_live(&self->books, i, 1);
 }
 
 uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now) {

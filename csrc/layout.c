@@ -14,7 +14,7 @@ static int message_is_valid(const cw_layout_message *message) {
         return 0;
     return ((message->required | message->any_of | message->used) & ~all) == 0 &&
            (message->required & ~message->used) == 0 &&
-           (message->used & (1u << CW_SLOT_SYMBOL)) != 0;
+           (message->required & (1u << CW_SLOT_SYMBOL)) != 0;
 }
 
 int cw_layout_is_valid(const cw_layout *self) {

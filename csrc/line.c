@@ -8,7 +8,8 @@ int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue, cw_role role,
     const cw_venue *terms;
     if (engine->line_count == engine->limits.lines || venue >= engine->venue_count)
         return CW_FULL;
-    if (memory->inbox_capacity < 4 * (sizeof(cw_inbox_entry) + 128)) return CW_E_FRAME_TOO_BIG;
+    if (memory->inbox_capacity < CW_LINE_INBOX_MIN || memory->rx_capacity < CW_LINE_RX_MIN)
+        return CW_E_FRAME_TOO_BIG;
     terms = &engine->venues[venue];
     memset(self, 0, sizeof *self);
     self->engine = engine;
@@ -69,7 +70,6 @@ uint32_t cw_line_break(cw_line *self, int code, uint64_t at) {
 /* Move the clock to the read and note that the line has spoken. Returns signals written. */
 static uint32_t begin_read(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx) {
     cw_engine *engine = self->engine;
-    cw_pulse *pulse = &engine->pulses[self->id];
     uint32_t written;
     self->ts_rx = ts_rx;
     self->mono_rx = mono_rx;
@@ -77,13 +77,7 @@ static uint32_t begin_read(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mon
     engine->is_sampling = engine->clock.now_ns && engine->reads % CW_SAMPLE_EVERY == 0;
     engine->reads++;
     written = cw_engine_advance(engine, ts_rx, mono_rx);
-    pulse->last_mono = engine->now.mono_rx;
-    if (CW_LIKELY(pulse->is_live)) return written;
-    pulse->is_live = 1;
-    if (pulse->last_mono + pulse->limit_ns < engine->deadline)
-        engine->deadline = pulse->last_mono + pulse->limit_ns;
-    for (uint32_t i = 0; i < engine->books.count; i++)
-        if (engine->books.tops[i].line == self->id) cw_top_set_live(&engine->books, i, 1);
+    cw_engine_hear(engine, self->id);
     return written;
 }
 

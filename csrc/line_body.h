@@ -13,6 +13,8 @@ static uint32_t lose_message(cw_line *self, int code, uint64_t at, uint32_t inst
     slot->message = self->messages - 1;
     slot->instrument = instrument;
     self->engine->errors[code - CW_E_FIRST]++;
+    /* a symbol that is nobody's has changed nobody's top */
+    if (code == CW_E_SYMBOL_UNKNOWN || code == CW_E_SYMBOLS_FULL) return 0;
     return cw_engine_distrust(self->engine, self->id, instrument);
 }
 
@@ -40,11 +42,24 @@ static int put_inbox(cw_line *self, uint8_t opcode, const uint8_t *p, uint64_t n
 
 /* ---- messages ---- */
 
+static int text_is_valid(const uint8_t *p, size_t n, size_t *at) {
+    size_t ascii = ops_ascii_prefix(p, n);
+    cw_utf8 utf8 = {0, 0, 0};
+    if (CW_LIKELY(ascii == n)) return 1;
+    if (cw_utf8_feed(&utf8, p + ascii, n - ascii, at) != CW_OK) {
+        *at += ascii;
+        return 0;
+    }
+    *at = n;
+    return cw_utf8_is_whole(&utf8);
+}
+
 /* Bits for the owner that are known without parsing further; 0: go on. */
 static uint32_t must_stop(const cw_line *self) {
     const cw_engine *engine = self->engine;
     const cw_batch *quotes = &engine->quotes, *trades = &engine->trades;
-    if (cw_ring_free(&engine->ring) < 2 * engine->crosses.peers_max) return CW_FED_MORE;
+    if (cw_ring_free(&engine->ring) < 2 * engine->crosses.peers_max + engine->crosses.open_total)
+        return CW_FED_MORE;
     if ((quotes->capacity && quotes->count == quotes->capacity) ||
         (trades->capacity && trades->count == trades->capacity))
         return CW_FED_MORE | CW_FED_RECORDS;
@@ -83,16 +98,34 @@ static uint32_t take_rest(cw_line *self) {
     return take_records(self, ops_scan_next(&self->scanner, row), row);
 }
 
+/* A text of a venue whose layout names no messages: it is checked to be text, and counted. */
+static uint32_t pass_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t header_len) {
+    size_t at = 0;
+    if (CW_UNLIKELY(!text_is_valid(p, n, &at))) {
+        (void)cw_line_break(self, CW_E_UTF8, header_len + at);
+        return 0;
+    }
+    self->messages++;
+    self->engine->messages++;
+    return 0;
+}
+
 /* One whole text message, `header_len` bytes behind the next byte to be parsed. Returns signals
  * written; breaks the line when it is no text. */
 CW_HOT uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t header_len) {
     cw_engine *engine = self->engine;
     cw_scanner *scanner = &self->scanner;
-    cw_record *row = next_row(self);
+    cw_record *row;
     int scanned;
     cw_engine_stage(engine, CW_STAGE_FRAME);
+    if (CW_UNLIKELY(scanner->layout->message_count == 0)) return pass_text(self, p, n, header_len);
+    row = next_row(self);
     scanned = scan_message(scanner, p, n, row);
     cw_engine_stage(engine, CW_STAGE_DECODE);
+    if (CW_UNLIKELY(scanned == CW_E_UTF8)) {
+        (void)cw_line_break(self, CW_E_UTF8, header_len + scanner->error.at);
+        return 0;
+    }
     self->messages++;
     engine->messages++;
     if (CW_LIKELY(scanned == CW_SCAN_QUOTE && !scanner->next_at)) {
@@ -101,10 +134,6 @@ CW_HOT uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t 
                               scanner->instrument, row);
     }
     if (scanned < CW_SCAN_CONTROL) return take_records(self, scanned, row);
-    if (scanned == CW_E_UTF8) {
-        (void)cw_line_break(self, CW_E_UTF8, header_len + scanner->error.at);
-        return 0;
-    }
     if (scanned >= CW_E_FIRST)
         return lose_message(self, scanned, scanner->error.at, scanner->instrument);
     if (put_inbox(self, CW_TEXT, p, n)) return 0;
@@ -120,18 +149,6 @@ static uint32_t take_binary(cw_line *self) {
     self->messages++;
     self->engine->messages++;
     return lose_message(self, CW_E_MESSAGE_BINARY, 0, CW_NO_INSTRUMENT);
-}
-
-static int text_is_valid(const uint8_t *p, size_t n, size_t *at) {
-    size_t ascii = ops_ascii_prefix(p, n);
-    cw_utf8 utf8 = {0, 0, 0};
-    if (CW_LIKELY(ascii == n)) return 1;
-    if (cw_utf8_feed(&utf8, p + ascii, n - ascii, at) != CW_OK) {
-        *at += ascii;
-        return 0;
-    }
-    *at = n;
-    return cw_utf8_is_whole(&utf8);
 }
 
 /* ---- frames ---- */
@@ -190,10 +207,10 @@ static uint32_t stream(cw_line *self, uint32_t *written) {
     self->rx.parsed += n;
     if (self->streamed_len < self->streamed.payload_len) return CW_FED_MORE;
     self->is_streaming = 0;
+    if (self->streamed.is_final && self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
+        return cw_line_break(self, CW_E_UTF8, 0);
     self->frames++;
     if (!self->streamed.is_final) return 0;
-    if (self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
-        return cw_line_break(self, CW_E_UTF8, 0);
     *written += self->opcode == CW_TEXT ? take_assembled(self) : take_binary(self);
     self->opcode = 0;
     return 0;
@@ -235,7 +252,7 @@ CW_HOT uint32_t plain_text(const cw_line *self, const uint8_t *p, uint32_t have,
     n = p[1] < 126 ? p[1] : (uint32_t)p[2] << 8 | p[3];
     *header_len = p[1] < 126 ? 2 : 4;
     return p[1] < 127 && (p[1] < 126 || n >= 126) && n <= have - *header_len &&
-                   n <= self->message_max
+                   n <= self->message_max && n <= self->rx.capacity - CW_FRAME_HEADER_MAX
                ? n
                : 0;
 }

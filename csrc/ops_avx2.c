@@ -4,8 +4,12 @@
 
 #include "ops_tables.h"
 
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,bmi,bmi2,popcnt"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx2,bmi,bmi2,popcnt")
+#endif
 #define CW_WIDTH 32
 #include "ops_wide.h"
 #include "ops_scan.h"
@@ -22,7 +26,11 @@ int cw_avx2_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row)
 int cw_avx2_scan_next(cw_scanner *self, cw_record *row) { return ops_scan_next(self, row); }
 
 uint32_t cw_avx2_parse(cw_line *self, uint32_t written) { return line_parse(self, written); }
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 const cw_ops cw_ops_avx2 = {
     .name = "avx2",

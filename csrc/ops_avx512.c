@@ -3,11 +3,19 @@
 
 #include "ops_tables.h"
 
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx2,bmi,bmi2,popcnt"))), apply_to = function)
+#else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx2,bmi,bmi2,popcnt")
+#endif
 #define CW_WIDTH 64
 #include "ops_wide.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
 #pragma GCC pop_options
+#endif
 
 const cw_ops cw_ops_avx512 = {
     .name = "avx512",

@@ -361,6 +361,7 @@ message_end:
     }
     return 1;
 digits: /* what stood where a hint said that a number ends was the end of another */
+    if (!m.symbol) return 0;
     narrow = 0;
     for (uint32_t i = 0; i < CW_HINTS; i++) narrow |= m.symbol->hints[i];
     memset(m.symbol->hints, 0, sizeof m.symbol->hints);
@@ -391,6 +392,8 @@ typedef struct walk {
     uint32_t element_count; /* of the array of records */
     uint32_t mark_count;
     const uint8_t *element_next; /* behind the first element of the array of records */
+    int has_elements;            /* the array of records was there, maybe empty */
+    uint8_t visited[CW_LAYOUT_NODES_MAX]; /* nodes whose key was seen */
     found slot[CW_SLOTS];
     mark marks[MARKS_MAX];
 } walk;
@@ -437,6 +440,30 @@ static const uint8_t *walk_string(walk *w, const uint8_t *p, int *is_plain) {
     return refuse_here(w, w->end);
 }
 
+/* Write a key without its escapes to `out`; returns its length, above CW_KEY_MAX when it is none that
+ * a layout may name. */
+static uint32_t unescape_key(const uint8_t *p, const uint8_t *end, uint8_t out[CW_KEY_MAX]) {
+    static const char FROM[] = "\"\\/bfnrt", TO_BYTE[] = "\"\\/\b\f\n\r\t";
+    uint32_t n = 0;
+    while (p < end) {
+        uint32_t c = *p++;
+        if (n == CW_KEY_MAX) return CW_KEY_MAX + 1;
+        if (c == '\\' && *p == 'u') {
+            c = 0;
+            for (int i = 1; i <= 4; i++) {
+                uint32_t digit = p[i] <= '9' ? p[i] - (uint32_t)'0' : (p[i] | 0x20u) - 'a' + 10;
+                c = c << 4 | digit;
+            }
+            p += 5;
+        } else if (c == '\\') {
+            c = (uint8_t)TO_BYTE[(const char *)memchr(FROM, *p++, sizeof FROM - 1) - FROM];
+        }
+        if (c > 0x7F) return CW_KEY_MAX + 1; /* no layout names such a key */
+        out[n++] = (uint8_t)c;
+    }
+    return n;
+}
+
 /* The child of `node` at this key, or NO_NODE. */
 static uint32_t child_at_key(const cw_layout *layout, uint32_t node, const uint8_t *key,
                              uint32_t len) {
@@ -458,7 +485,8 @@ static uint32_t child_at_index(const cw_layout *layout, uint32_t node, uint32_t 
     parent = &layout->nodes[node];
     for (uint32_t i = 0; i < parent->child_count; i++) {
         const cw_layout_node *child = &layout->nodes[parent->child_first + i];
-        if (child->index == index || child->index == CW_INDEX_EACH) return parent->child_first + i;
+        if (child->index == CW_INDEX_EACH || (index < CW_INDEX_KEY && child->index == index))
+            return parent->child_first + i;
     }
     return NO_NODE;
 }
@@ -489,14 +517,16 @@ static const uint8_t *walk_object(walk *w, const uint8_t *p, uint32_t node) {
     if (p < w->end && *p == '}') return p + 1;
     for (;;) {
         const uint8_t *key, *key_end;
+        uint8_t plain[CW_KEY_MAX];
         int is_plain;
         uint32_t child;
         if (p >= w->end || *p != '"') return refuse_here(w, p);
         key = p + 1;
         if (!(key_end = walk_string(w, key, &is_plain))) return NULL;
-        /* a key with escapes is taken for one that we do not know */
         child = is_plain ? child_at_key(w->self->layout, node, key, (uint32_t)(key_end - key))
-                         : NO_NODE;
+                         : child_at_key(w->self->layout, node, plain,
+                                        unescape_key(key, key_end, plain));
+        if (child != NO_NODE && w->visited[child]++) return refuse(w, key, CW_E_KEY_DOUBLED);
         p = skip_space(key_end + 1, w->end);
         if (p >= w->end || *p != ':') return refuse_here(w, p);
         if (!(p = walk_value(w, skip_space(p + 1, w->end), child))) return NULL;
@@ -523,8 +553,12 @@ static const uint8_t *walk_record(walk *w, const uint8_t *p, uint32_t child, uin
 
 static const uint8_t *walk_array(walk *w, const uint8_t *p, uint32_t node) {
     const cw_layout *layout = w->self->layout;
+    uint32_t slot = node == NO_NODE ? CW_SLOT_NONE : layout->nodes[node].slot;
+    if (node != NO_NODE && child_at_index(layout, node, 0) == layout->each_node)
+        w->has_elements = 1;
     p = skip_space(p + 1, w->end);
     if (p < w->end && *p == ']') return p + 1;
+    if (slot != CW_SLOT_NONE) w->slot[slot].len = 1; /* it is not empty */
     for (uint32_t index = 0;; index++) {
         uint32_t child = child_at_index(layout, node, index);
         int is_record = child != NO_NODE && child == layout->each_node;
@@ -544,10 +578,18 @@ static const uint8_t *walk_word(walk *w, const uint8_t *p, uint32_t node, const 
     return take_slot(w, node, p, n, text) ? p + n : NULL;
 }
 
+/* Say where a text that begins like a number stops being one, or that it is cut. */
+static const uint8_t *refuse_number(walk *w, const uint8_t *p) {
+    const uint8_t *stop = p;
+    while (stop < w->end && *stop && memchr("-+.eE0123456789", *stop, 15)) stop++;
+    if (stop == w->end && stop != p) return refuse_here(w, stop);
+    return refuse_here(w, *p == '-' ? p + 1 : p);
+}
+
 static const uint8_t *walk_container(walk *w, const uint8_t *p, uint32_t node) {
     const uint8_t *next;
     int is_object = *p == '{';
-    if (!take_slot(w, node, p, 1, is_object ? CW_TEXT_OBJECT : CW_TEXT_ARRAY)) return NULL;
+    if (!take_slot(w, node, p, 0, is_object ? CW_TEXT_OBJECT : CW_TEXT_ARRAY)) return NULL;
     if (++w->depth > CW_JSON_DEPTH) return refuse(w, p, CW_E_JSON_DEPTH);
     next = is_object ? walk_object(w, p, node) : walk_array(w, p, node);
     w->depth--;
@@ -571,7 +613,7 @@ static const uint8_t *walk_value(walk *w, const uint8_t *p, uint32_t node) {
     case 'n': return walk_word(w, p, node, "null", 4, CW_TEXT_NULL);
     default:
         n = number_length(p, w->end);
-        if (n == 0) return refuse_here(w, *p == '-' ? p + 1 : p);
+        if (n == 0) return refuse_number(w, p);
         return take_slot(w, node, p, n, CW_TEXT_NUMBER) ? p + n : NULL;
     }
 }
@@ -602,7 +644,8 @@ static int read_whole(walk *w, const found *f, values *v, uint32_t slot, uint64_
     uint32_t at = 0;
     const uint8_t *p = w->start + f->at;
     int code = cw_integer_read(p, f->len, &v->slot[slot].u, &at);
-    if (code != CW_OK && slot == CW_SLOT_TRADE_ID && f->len) {
+    if (code != CW_OK && slot == CW_SLOT_TRADE_ID && f->len &&
+        (f->text == CW_TEXT_STRING || code == CW_E_NUMBER_RANGE)) {
         v->slot[slot].u = hash_text(p, f->len);
         v->flags |= CW_FLAG_ID_HASHED;
         return CW_OK;
@@ -634,9 +677,18 @@ static int read_slot(walk *w, uint32_t slot, values *v) {
     }
 }
 
+/* A side that is an array holds a price and a size, or nothing at all. */
+static int check_side(walk *w, const cw_layout_message *message, uint32_t side, uint32_t parts) {
+    const found *f = &w->slot[side];
+    uint32_t want = (message->used & w->seen & BIT(side)) && f->len ? parts : 0;
+    if (!(message->used & BIT(side)) || (w->seen & parts) == want) return CW_OK;
+    return refuse_slot(w, f, 0, CW_E_TYPE);
+}
+
 /* Read every slot that this kind of message uses, checking each one's JSON type first. */
 static int read_slots(walk *w, const cw_layout_message *message, values *v) {
     uint32_t missing = message->required & ~w->seen;
+    int code;
     memset(v, 0, sizeof *v);
     v->instrument = w->self->instrument;
     v->seen = w->seen & message->used;
@@ -646,12 +698,13 @@ static int read_slots(walk *w, const cw_layout_message *message, values *v) {
     }
     for (uint32_t rest = v->seen; rest; rest &= rest - 1) {
         uint32_t slot = (uint32_t)__builtin_ctz(rest);
-        int code;
-        if (w->slot[slot].text != message->text[slot])
+        if (message->text[slot] != CW_TEXT_ANY && w->slot[slot].text != message->text[slot])
             return refuse_slot(w, &w->slot[slot], 0, CW_E_TYPE);
         if ((code = read_slot(w, slot, v)) != CW_OK) return code;
     }
-    return CW_OK;
+    code = check_side(w, message, CW_SLOT_ASKS, BIT(CW_SLOT_ASK) | BIT(CW_SLOT_ASK_QTY));
+    if (code != CW_OK) return code;
+    return check_side(w, message, CW_SLOT_BIDS, BIT(CW_SLOT_BID) | BIT(CW_SLOT_BID_QTY));
 }
 
 /* ------------------------------------------------------------------ recognising */
@@ -852,6 +905,8 @@ static void begin_walk(walk *w, cw_scanner *self, const uint8_t *p, const uint8_
     w->end = end;
     w->depth = w->seen = w->element_count = w->mark_count = 0;
     w->element_next = NULL;
+    w->has_elements = 0;
+    memset(w->visited, 0, sizeof w->visited);
 }
 
 /* The message was walked and is of a known kind: read its first record. */
@@ -863,7 +918,8 @@ static int take_first(walk *w, const cw_layout_message *message, cw_record *row)
     if (self->layout->each_node != 0xFFFF && w->element_count == 0 &&
         message->record != CW_COUNTED) {
         uint32_t head = BIT(CW_SLOT_SYMBOL) | BIT(CW_SLOT_TAG);
-        if (message->required & head & ~w->seen || self->instrument == CW_NO_INSTRUMENT) {
+        if (message->required & head & ~w->seen || self->instrument == CW_NO_INSTRUMENT ||
+            !w->has_elements) {
             refuse(w, w->end, CW_E_KEY_MISSING);
             return CW_E_KEY_MISSING;
         }

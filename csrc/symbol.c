@@ -12,6 +12,8 @@ int cw_symbols_add(cw_symbols *self, const uint8_t *text, uint32_t len, uint32_t
     cw_symbol key = {.len = len, .instrument = instrument};
     uint32_t at;
     if (len == 0 || len > CW_SYMBOL_MAX) return CW_E_SYMBOL_UNKNOWN;
+    for (uint32_t i = 0; i < len; i++) /* as it stands in JSON: no escapes */
+        if (text[i] < 0x20 || text[i] == '"' || text[i] == '\\') return CW_E_SYMBOL_UNKNOWN;
     memcpy(key.text, text, len);
     at = cw_symbol_hash(cw_load_u64(key.text), cw_load_u64(key.text + 8), len);
     for (;; at++) {

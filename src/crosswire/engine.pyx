@@ -20,7 +20,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from posix.stdlib cimport posix_memalign
-from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from crosswire.kernels.base cimport (
     CW_E_COUNT, CW_E_FIRST, CW_E_MESSAGE_UNKNOWN, CW_OK, cw_code_name, cw_code_text,
@@ -162,14 +162,10 @@ cdef str _name_of(int code):
     return cw_code_name(code).decode()
 
 
-cdef int64_t _now(int clock) noexcept nogil:
-    cdef timespec t
-    clock_gettime(clock, &t)
-    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
-
-
 cdef int64_t _monotonic(void *user) noexcept nogil:
-    return _now(CLOCK_MONOTONIC)
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
 
 
 @cython.final
@@ -268,7 +264,7 @@ cdef class Engine:
 
     Args:
         instruments_max, pairs_max, lines_max, venues_max: bounds; memory is taken once.
-        signals_max: slots of the ring, a power of two, at least twice the pairs.
+        signals_max: slots of the ring, a power of two, at least four times the pairs.
         rows_max: rows of the batches handed to ``on_quotes`` and ``on_trades``.
         isa: instruction-set level; ``None`` reads ``CROSSWIRE_ISA`` or takes the best.
         takes_unknown: symbols that were not added become instruments (replay, decode).
@@ -699,7 +695,7 @@ cdef cw_layout *_build_layout(object compiled) except NULL:
             table.messages[i].text[k] = message.text[k]
     if not cw_layout_is_valid(table):
         free(table)
-        raise UsageError("layout: every message needs a symbol, and only known slots")
+        raise UsageError("layout: every message requires a symbol, and only known slots")
     return table
 
 
@@ -783,6 +779,7 @@ cdef class Line:
         self.engine._begin()
         try:
             cw_line_open(self.c, ts_now, mono_now)
+            self.engine._give_signals()
         finally:
             self.engine.is_feeding = False
 
@@ -840,10 +837,6 @@ cdef class Line:
         finally:
             self.engine.is_feeding = False
         return self.c.is_done
-
-    def stamp(self, uint32_t n):
-        """As :meth:`received`, stamped with the system's clocks, read once."""
-        return self.received(n, _now(CLOCK_REALTIME), _now(CLOCK_MONOTONIC))
 
     def feed(self, data, int64_t ts_rx, int64_t mono_rx):
         """Copy bytes in and parse them, all with one stamp.

@@ -40,6 +40,7 @@ typedef struct cw_crosses {
     uint32_t pair_capacity, instrument_capacity;
     uint32_t pair_count;
     uint32_t peers_max; /* most peers of one instrument */
+    uint32_t open_total; /* open routes */
     double filter;      /* no route can be open below net_bid / net_ask = filter */
     uint64_t opp_next;
     uint64_t signal_next;

@@ -20,7 +20,7 @@
  * [p, p + n). */
 int cw_decimal_read(const uint8_t *p, size_t n, double *value, uint32_t *flags, uint32_t *at);
 
-/* Read an unsigned integer of 1 to 20 digits. Errors as above; _RANGE above 2^64-1. */
+/* Read an unsigned integer. Errors as above; _RANGE above 2^64-1 or 20 digits. */
 int cw_integer_read(const uint8_t *p, size_t n, uint64_t *value, uint32_t *at);
 
 #endif

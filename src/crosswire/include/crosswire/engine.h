@@ -99,16 +99,20 @@ int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *sym
                              uint32_t symbol_len, double fee_bps, double multiplier, uint32_t *id);
 
 /* Declare the pairs; all open routes must have been closed. CW_FULL as cw_crosses_set, or when
- * the ring has not room for all routes of one instrument. */
+ * the ring has fewer than four slots a pair: all may close while those of one instrument change. */
 int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t count);
 
 /* Let time pass: a line silent for longer than its limit is dead, and what was open on it is
- * closed. Stamps that run backwards are taken as standing still. Returns signals written; the
- * ring must have been drained. */
+ * closed. A monotonic stamp that runs backwards is taken as standing still. Returns signals written;
+ * the ring must have been drained. */
 uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now);
 
-/* A line is open: its stream starts afresh. */
+/* A line is open: its stream starts afresh. One that was open is lost first; then there may be
+ * signals. */
 void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now);
+
+/* A byte came on a line: it is alive, as of the engine's time. */
+void cw_engine_hear(cw_engine *self, uint16_t line);
 
 /* A line ended: its tops are unreadable and what was open on it is closed. Returns signals. */
 uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now);

@@ -80,7 +80,8 @@ typedef struct cw_layout {
     uint8_t word[16];   /* such as a text "pong" */
 } cw_layout;
 
-/* 1 when every index and length in the table is within bounds; a scanner must be given no other. */
+/* 1 when every index and length in the table is within bounds and every kind requires a symbol; a
+ * scanner must be given no other. */
 int cw_layout_is_valid(const cw_layout *self);
 
 #endif

@@ -54,7 +54,7 @@ struct cw_line {
     uint8_t has_close;
     uint8_t last_scanned; /* kind of the last record: where the next one is written */
     int64_t ts_rx, mono_rx;
-    uint64_t bytes, frames, messages, controls, unread_controls;
+    uint64_t bytes, frames, messages, controls;
     uint64_t stream_at; /* stream offset of rx.data[0] */
     cw_error error;     /* of the protocol */
     uint64_t error_count;
@@ -63,6 +63,9 @@ struct cw_line {
 };
 
 typedef struct cw_line cw_line;
+
+#define CW_LINE_RX_MIN 256    /* a whole control frame, and more */
+#define CW_LINE_INBOX_MIN 544 /* four control frames */
 
 typedef struct cw_line_memory {
     void *rx;       /* cw_buffer_size(rx_capacity) bytes */
@@ -75,7 +78,7 @@ typedef struct cw_line_memory {
 } cw_line_memory;
 
 /* Make a line of `venue`. CW_FULL when the engine has no room for another; CW_E_FRAME_TOO_BIG
- * when the inbox cannot hold a control frame. */
+ * when the receive buffer or the inbox is below its minimum. */
 int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue, cw_role role,
                  const cw_line_memory *memory);
 
@@ -85,10 +88,10 @@ void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now);
 /* The connection ended. Returns signals written. */
 uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now);
 
-/* Where to write next; *free_size is never 0 for a line that is not done. */
+/* Where to write next; *free_size is 0 only while CW_FED_MORE is pending or the line is done. */
 uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size);
 
-/* `n` bytes were written at the tail at this moment. Returns CW_FED_ bits; 0: all was read and
+/* `n` bytes were written at the tail at this moment; before a new read the ring must be drained. Returns CW_FED_ bits; 0: all was read and
  * nothing needs attention. */
 uint32_t cw_line_feed(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx);
 
