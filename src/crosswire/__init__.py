@@ -21,7 +21,6 @@ from .engine import (
 from .errors import CrosswireError, RecordingError, UsageError, VenueError
 from .instruments import Instrument
 from .runtime import Runtime
-from .venues import venue, venue_names
 
 __version__ = "0.1.0"
 
@@ -46,8 +45,6 @@ __all__ = [
     "isa_levels",
     "load_config",
     "parse_config",
-    "venue",
-    "venue_names",
 ]
 
 

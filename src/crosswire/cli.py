@@ -84,7 +84,7 @@ def _demo(options: argparse.Namespace) -> int:
     with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
         report = runner.run(demo.run())
     if options.json:
-        for text in demo.verdict.details:
+        for text in demo.problems:
             _say(f"! {text}")
         print(json.dumps(report))
     else:
@@ -235,9 +235,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     try:
         return int(options.run(options))
-    except (UsageError, RecordingError) as error:
+    except UsageError as error:
         _say(f"crosswire: {error}")
         return USAGE
+    except RecordingError as error:
+        _say(f"crosswire: {error}")
+        return WRONG
     except HostError as error:
         _say(f"crosswire: {error}")
         return ENVIRONMENT

@@ -37,6 +37,7 @@ from typing import Any
 from .errors import UsageError
 from .instruments import parse_leg
 from .seam import open_file
+from .venue import Venue
 from .venues import venue
 
 __all__ = ["Config", "PairConfig", "VenueConfig", "load_config", "parse_config"]
@@ -89,13 +90,17 @@ class _Table:
         if not isinstance(value, Mapping):
             raise UsageError(f"{path}: must be a table")
         self._left = dict(value)
-        self._path = path
+        self.path = path
 
     def _name(self, key: str) -> str:
-        return f"{self._path}.{key}" if self._path else key
+        return f"{self.path}.{key}" if self.path else key
 
     def take(self, key: str) -> Any:
         return self._left.pop(key, None)
+
+    def table(self, key: str) -> _Table:
+        value = self.take(key)
+        return _Table({} if value is None else value, self._name(key))
 
     def text(self, key: str, default: str | None = None) -> str | None:
         value = self.take(key)
@@ -111,7 +116,7 @@ class _Table:
             raise UsageError(f"{self._name(key)}: is missing; a pair names its legs a and b")
         try:
             name, symbol = parse_leg(value)
-            venue(name)
+            _check_symbol(venue(name), symbol)
         except UsageError as error:
             raise UsageError(f"{self._name(key)}: {error}") from None
         return name, symbol
@@ -134,19 +139,37 @@ class _Table:
             raise UsageError(f"{self._name(key)}: must be within {low:g}..{high:g}, not {value!r}")
         return float(value)
 
+    def rest(self) -> dict[str, Any]:
+        """Take all that is left."""
+        left, self._left = self._left, {}
+        return left
+
     def end(self) -> None:
         if self._left:
             names = ", ".join(self._name(key) for key in sorted(self._left))
             raise UsageError(f"unknown configuration key: {names}")
 
 
+def _check_symbol(market: Venue, symbol: str) -> None:
+    """Refuse a symbol of another kind of market, such as a perpetual's at a spot market.
+
+    A venue cannot tell every symbol from its own spelling; so a usual one of the same kind, which
+    it can tell, is asked as well.
+    """
+    for text in (symbol, "BTC/USDT:USDT" if ":" in symbol else "BTC/USDT"):
+        native = market.native(text)
+        found = market.unified(native)
+        if found not in (text, None):
+            raise UsageError(f"{market.name} has no {symbol}; {native} is {found} there")
+
+
 def _thresholds(table: _Table, open_default: float, close_default: float) -> tuple[float, float]:
     """Read both thresholds; closing follows opening where only the latter is given."""
-    opens = table.number("open_net_bps", open_default, -5000, 1e6)
+    opens = table.number("open_net_bps", open_default, -4999, 1e6)
     fallback = close_default if opens == open_default else opens
-    closes = table.number("close_net_bps", fallback, -5000, 1e6)
+    closes = table.number("close_net_bps", fallback, -4999, 1e6)
     if closes > opens:
-        raise UsageError(f"close_net_bps {closes:g} is above open_net_bps {opens:g}")
+        raise UsageError(f"{table.path}: close_net_bps {closes:g} is above open_net_bps {opens:g}")
     return opens, closes
 
 
@@ -174,19 +197,20 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     """
     root = _Table(data, "")
     config = Config()
-    engine = _Table(root.take("engine") or {}, "engine")
+    engine = root.table("engine")
     config.latest_only = engine.flag("latest_only", False)
     config.advance_ms = engine.number("advance_ms", 50.0, 1, 10_000)
     engine.end()
-    detect = _Table(root.take("detect") or {}, "detect")
+    detect = root.table("detect")
     config.open_net_bps, config.close_net_bps = _thresholds(detect, 0.0, 0.0)
     detect.end()
-    venues = root.take("venues") or {}
-    if not isinstance(venues, Mapping):
-        raise UsageError("venues: must be a table of tables")
-    for name, value in _dotted(venues):
+    for name, value in _dotted(root.table("venues").rest()):
+        if name in config.venues:
+            raise UsageError(f"venues: {name} is given twice, quoted and dotted")
         config.venues[name] = _venue(name, value)
-    pairs = root.take("pair") or []
+    pairs = root.take("pair")
+    if pairs is None:
+        pairs = []
     if not isinstance(pairs, list):
         raise UsageError("pair: must be an array of tables, [[pair]]")
     for number, value in enumerate(pairs, 1):
@@ -213,10 +237,7 @@ def _pair(value: Any, number: int, config: Config) -> PairConfig:
     a, b = table.leg("a"), table.leg("b")
     if a == b:
         raise UsageError(f"pair[{number}]: both legs are {a[0]}:{a[1]}")
-    try:
-        opens, closes = _thresholds(table, config.open_net_bps, config.close_net_bps)
-    except UsageError as error:
-        raise UsageError(f"pair[{number}]: {error}") from None
+    opens, closes = _thresholds(table, config.open_net_bps, config.close_net_bps)
     qty_max = table.number("qty_max", float("inf"), 1e-18, 1e18)
     table.end()
     for name, _ in (a, b):

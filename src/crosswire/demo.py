@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import sys
 import tempfile
 from collections import deque
@@ -29,13 +30,15 @@ from .errors import HostError, UsageError
 from .instruments import Instrument, cross_pairs
 from .runtime import Runtime
 from .seam import Seam, System
-from .sim import Verdict, find_truth, judge
+from .sim import Scenario, Truth, Verdict, find_truth, judge
+from .venue import Record
 from .venues import venue, venue_names
 from .watch.view import ViewPipe
 
-__all__ = ["Demo", "DemoOptions", "Simulator"]
+__all__ = ["Demo", "DemoOptions", "Simulator", "demo_config"]
 
 START_LIMIT_S = 20.0
+DRAIN_LIMIT_S = 5.0
 VIEW_INTERVAL_S = 0.25
 CLOSE_BELOW_OPEN_BPS = 0.3
 EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
@@ -176,6 +179,12 @@ class Demo:
         say: takes progress in words.
         seam: clock, randomness, network.
         prepare: called with the runtime before it starts; a test may break the engine there.
+
+    Attributes:
+        verdict: the judge's, after the run.
+
+    Raises:
+        UsageError: such a run cannot be.
     """
 
     def __init__(
@@ -188,8 +197,16 @@ class Demo:
     ) -> None:
         if len(options.venues) < 2:
             raise UsageError("a demo needs two venues or more")
-        for name in options.venues:
-            venue(name)
+        if not math.isfinite(options.seconds):
+            raise UsageError(f"a demo cannot last {options.seconds} seconds")
+        Scenario(
+            seed=options.seed,
+            seconds=options.seconds,
+            venues=options.venues,
+            min_net_bps=options.open_net_bps,
+            liveness_limit_s=options.liveness_limit_s,
+            faults=options.faults,
+        )  # refuses what the simulator could not play
         self._options = options
         self._say = say
         self._seam = seam or System()
@@ -200,6 +217,7 @@ class Demo:
         self._rates: dict[str, tuple[int, float]] = {}
         self._started = 0
         self._venues: dict[str, dict[str, Any]] = {}
+        self._unproved: list[str] = []
         self.verdict = Verdict()
 
     # ---- the engine's consumer
@@ -228,9 +246,9 @@ class Demo:
                 )
                 runtime.engine.on_signals = self._take
                 self._prepare(runtime)
-                planted = await self._session(simulator, runtime)
+                played = await self._session(simulator, runtime)
             self._say("judging: the oracle recomputes every quote of the recording")
-            self.verdict = await asyncio.to_thread(self._judge, record, runtime, planted)
+            await asyncio.to_thread(self._judge, record, runtime, played)
         return self._report(runtime)
 
     async def _session(self, simulator: Simulator, runtime: Runtime) -> dict[str, Any]:
@@ -249,11 +267,15 @@ class Demo:
                 self._started = self._seam.monotonic_ns()
                 simulator.go()
                 done = asyncio.ensure_future(simulator.done())
-                while not done.done():
-                    await asyncio.wait({done}, timeout=VIEW_INTERVAL_S)
-                    if view:
-                        view.show(self._status(runtime))
-                await self._seam.sleep(0.1)  # what is still on the wire
+                try:
+                    while not done.done():
+                        await asyncio.wait({done}, timeout=VIEW_INTERVAL_S)
+                        if view:
+                            view.show(self._status(runtime))
+                finally:
+                    done.cancel()
+                    await asyncio.gather(done, return_exceptions=True)
+                await self._drain(runtime, done.result())
                 self._venues = self._venue_status(runtime)
                 return done.result()
         finally:
@@ -261,15 +283,43 @@ class Demo:
             if view:
                 await view.close()
 
-    def _judge(self, record: Path, runtime: Runtime, planted: dict[str, Any]) -> Verdict:
+    async def _drain(self, runtime: Runtime, played: dict[str, Any]) -> None:
+        """Wait for what is still on the wire; after faults nobody knows how much that is."""
+        sent = sum(count for counts in played["sent"].values() for count in counts.values())
+        for _ in range(round(DRAIN_LIMIT_S / 0.1)):
+            await self._seam.sleep(0.1)
+            if self._options.faults or runtime.engine.message_count >= sent:
+                break
+
+    def _judge(self, record: Path, runtime: Runtime, played: dict[str, Any]) -> None:
         truth = find_truth(read_recording(record), self._progress)
         signals = np.concatenate(self._signals) if self._signals else np.zeros(0, SIGNAL_DTYPE)
         counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in self._options.venues}
         for number, instrument in enumerate(runtime.instruments):
             counts[instrument.venue][instrument.native] = runtime.engine.counts(number)
-        return judge(
-            truth, signals, plants=planted["plants"], baits=planted["baits"], counts=counts
+        self.verdict = judge(
+            truth, signals, plants=played["plants"], baits=played["baits"], counts=counts
         )
+        self._unproved = self._find_unproved(truth, played)
+
+    def _find_unproved(self, truth: Truth, played: dict[str, Any]) -> list[str]:
+        """Return why the verdict proves nothing: the judge sees only what was received."""
+        found: list[str] = []
+        if played["plants"] and not self.verdict.planted:
+            found.append(f"none of {len(played['plants'])} planted opportunities was received")
+        if self._options.faults:
+            return found  # what was sent to a broken connection is lost, and rightly so
+        found += [f"plant {n} was not seen: {why}" for n, why in self.verdict.unseen.items()]
+        for name, sent in played["sent"].items():
+            for word, record in (("quotes", Record.QUOTE), ("trades", Record.TRADE)):
+                kinds = {m.kind for m in venue(name).layout.messages if m.record is record}
+                received = sum(
+                    count for (at, _, kind), count in truth.counts.items()
+                    if at == name and kind in kinds
+                )  # fmt: skip
+                if received != sent[word]:
+                    found.append(f"{name}: {received} {word} received of {sent[word]} sent")
+        return found
 
     def _progress(self, messages: int) -> None:
         self._say(f"judging: {messages:,} messages")
@@ -354,13 +404,18 @@ class Demo:
                 f"{name:14} {fields['messages']:>9,} messages, {fields['gaps']} gaps, "
                 f"{fields['reconnects']} reconnects"
             )
-        lines += [f"! {text}" for text in self.verdict.details]
+        lines += [f"! {text}" for text in self.problems]
         return "\n".join(lines)
 
     @property
     def is_right(self) -> bool:
-        """Nothing planted was missed, nothing was made up, nothing was lost."""
-        return self.verdict.ok and not self.verdict.baits_taken
+        """Everything sent was received, nothing planted missed, nothing made up, nothing lost."""
+        return self.verdict.ok and not (self.verdict.baits_taken or self._unproved)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the run, in words."""
+        return self._unproved + self.verdict.details
 
 
 def _price_row(runtime: Runtime, number: int) -> tuple[str, float, float, bool]:

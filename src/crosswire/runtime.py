@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ class Runtime:
         self.sessions = {
             name: self._session(venue_of(name), terms) for name, terms in config.venues.items()
         }
+        self._note_live()
 
     def _session(self, market: Venue, terms: VenueConfig) -> Session:
         line = self.engine.line(market.name)
@@ -126,17 +128,22 @@ class Runtime:
             self._writer.write_json(Kind.LOST, session.line.id, ts, mono, {"reason": reason})
 
     def on_state(self, session: Session) -> None:
-        if all(s.state is State.LIVE for s in self.sessions.values()):
-            self._all_live.set()
+        self._note_live()
         if self.on_state_changed:
             self.on_state_changed(session)
+
+    def _note_live(self) -> None:
+        if all(s.state is State.LIVE for s in self.sessions.values()):
+            self._all_live.set()
+        else:
+            self._all_live.clear()
 
     on_state_changed: Callable[[Session], None] | None = None
 
     # ---- life
 
     async def wait_live(self, limit_s: float) -> None:
-        """Wait until every session is live.
+        """Wait until every session is live; after a loss, until they are again.
 
         Raises:
             TimeoutError: not all were within ``limit_s``; the message names the others.
@@ -185,9 +192,13 @@ class Runtime:
             self.engine.advance(ts, mono)
 
     def describe(self) -> dict[str, Any]:
-        """Return the directory and the terms that are in force, as a recording holds them."""
+        """Return the directory and the terms that are in force, as a recording holds them.
+
+        Venues and instruments are numbered from 0 in the order given; a replay numbers them so.
+        """
         ids = {(i.venue, i.symbol): n for n, i in enumerate(self.instruments)}
         return {
+            "venues": list(self.config.venues),
             "instruments": [
                 {"id": n, "venue": i.venue, "symbol": i.native, "multiplier": 1.0}
                 for n, i in enumerate(self.instruments)
@@ -199,6 +210,7 @@ class Runtime:
                     "b": ids[p.b],
                     "open_net_bps": p.open_net_bps,
                     "close_net_bps": p.close_net_bps,
+                    "qty_max": p.qty_max if isfinite(p.qty_max) else None,
                 }
                 for rule, p in enumerate(self.config.pairs, 1)
             ],

@@ -3,9 +3,11 @@
 Rules:
 1. Back-off is exponential, capped, with full jitter: a delay is uniform in
    [0, min(cap, base * 2**attempts)]. It starts again only after a minute of good health.
-2. Every subscription is acknowledged, refused by name, or the connection is given up in time.
+2. Every subscription is acknowledged or refused by name, or the connection is given up in time;
+   one whose subscriptions were all refused, or refused without saying which, is given up at once.
 3. Any byte received is life; a connection without one for the venue's limit is dropped.
 4. Whatever ends a connection, its line is lost first, so that nothing stale stays readable.
+5. Stopping breaks off whatever is waited for; only a venue's goodbye gets a second.
 """
 
 from __future__ import annotations
@@ -13,16 +15,17 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from .codec import encode_frame
 from .engine import Line
 from .errors import SubscriptionError, UsageError, VenueError
-from .handshake import ClientHandshake
+from .handshake import ClientHandshake, parse_url
 from .receive import LineProtocol
 from .seam import Seam
 from .venue import Answer, Control, Record, Venue
@@ -37,6 +40,9 @@ CLOSE_LIMIT_S = 1.0
 HEALTHY_S = 60.0
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
+LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+_WORD = re.compile(r"[\w@-](?:[\w.@-]*[\w@-])?")
+"""A word of a request or of a refusal; a full stop behind it is none of it."""
 
 
 class State(enum.Enum):
@@ -133,6 +139,12 @@ class Session:
         url: replaces the venue's own.
         tls: context for ``wss``; required there, and ``ws`` is allowed on loopback only.
         insecure: allow ``ws`` off loopback.
+
+    Attributes:
+        state: where the connection is in its life.
+        connects, losses: upgrades that succeeded, and those of them that ended unasked.
+        refused: what the newest connection's venue refused, each as ``request: reason``.
+        last_error: why the last attempt or connection ended, in words.
     """
 
     venue: Venue
@@ -152,24 +164,26 @@ class Session:
     last_error: str = ""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise UsageError(f"{self.url!r} is no ws:// or wss:// URL")
-        self._host = parts.hostname
-        self._port = parts.port or (443 if parts.scheme == "wss" else 80)
-        is_loopback = self._host in ("localhost", "::1") or self._host.startswith("127.")
-        if parts.scheme == "ws" and not (is_loopback or self.insecure):
+        url = parse_url(self.url)
+        self._host, self._port = url.host, url.port
+        if not (url.secure or self.insecure or _is_loopback(url.host)):
             raise UsageError(
                 f"{self.url}: plain text off loopback; say insecure = true to allow it"
             )
-        if parts.scheme == "wss" and self.tls is None:
+        if url.secure and self.tls is None:
             raise UsageError(f"{self.url}: wss needs a TLS context")
-        self._context = self.tls if parts.scheme == "wss" else None
+        self._context = self.tls if url.secure else None
         self._protocol: LineProtocol | None = None
-        self._pending: set[str] = set()
-        self._acknowledged = asyncio.Event()
+        self._is_open = False
         self._request = 0
-        self._is_stopping = False
+        self._requested = 0
+        self._pending: set[str] = set()
+        self._denied = 0
+        self._nameless_refusal: str | None = None
+        self._answer = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._heard_at = 0
         self._heard_bytes = 0
         self.line.on_control = self._on_control
@@ -178,29 +192,49 @@ class Session:
 
     async def run(self) -> None:
         """Connect and stay connected until :meth:`stop`; never raises for what a venue does."""
-        while not self._is_stopping:
-            self._move(Event.START)
-            try:
-                await self._connect_once()
-            except (OSError, VenueError, TimeoutError) as error:
-                self._fail(error)
-            if not self._is_stopping:
-                await self.seam.sleep(self.backoff.next_delay(self.seam.uniform))
+        self._ended.clear()
+        try:
+            while not self._stopping.is_set():
+                self._move(Event.START)
+                try:
+                    await self._connect_once()
+                except (OSError, VenueError) as error:  # a TimeoutError is an OSError
+                    if not self._stopping.is_set():
+                        _log.warning("%s: %s", self.venue.name, self._note(error))
+                if not self._stopping.is_set():
+                    self._move(Event.FAILED)
+                    delay = self.backoff.next_delay(self.seam.uniform)
+                    await self._unless_stopped(self.seam.sleep(delay))
+        finally:
+            self._ended.set()
 
     async def stop(self) -> None:
         """Close the connection, with a close frame where one is open, and end :meth:`run`."""
-        self._is_stopping = True
+        self._stopping.set()
         protocol = self._protocol
-        if protocol and not protocol.ended.done():
-            if self.state in (State.SUBSCRIBING, State.LIVE):
-                self._send(CLOSE, (1000).to_bytes(2, "big"))
+        if protocol and self.state in (State.SUBSCRIBING, State.LIVE):
+            self._send(CLOSE, (1000).to_bytes(2, "big"))
             protocol.close()
             try:
                 async with asyncio.timeout(CLOSE_LIMIT_S):
                     await asyncio.shield(protocol.ended)
             except TimeoutError:
                 protocol.abort()
+        await self._ended.wait()
         self._move(Event.STOP)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something, and break it off as soon as :meth:`stop` is called."""
+        task = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((task, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            task.cancel()
+            stopping.cancel()
+            await asyncio.gather(task, stopping, return_exceptions=True)
 
     def _move(self, event: Event) -> None:
         new = TRANSITIONS.get((self.state, event))
@@ -210,56 +244,64 @@ class Session:
             self.state = new
             self.observer.on_state(self)
 
-    def _fail(self, error: BaseException) -> None:
+    def _note(self, error: Exception) -> str:
         self.last_error = f"{type(error).__name__}: {error}"
-        _log.warning("%s: %s", self.venue.name, self.last_error)
-        if not self._is_stopping:
-            self._move(Event.FAILED)
+        return self.last_error
 
     async def _connect_once(self) -> None:
         """One connection from the first packet to the last."""
         handshake = ClientHandshake(self.url)
-        self._pending.clear()
-        self._acknowledged.clear()
-        protocol: LineProtocol | None = None
+        protocol = self._protocol = LineProtocol(self.line, handshake, self.seam, self._opened)
+        reason = "stopped"
+        try:
+            await self._unless_stopped(self._upgrade(protocol))
+            if not self._stopping.is_set():
+                self._move(Event.UPGRADED)
+                await self._stay(protocol)
+        except (OSError, VenueError) as error:
+            if not self._stopping.is_set():
+                reason = self._note(error)
+            raise
+        finally:
+            protocol.abort()
+            self._lose(protocol, reason)
+
+    async def _upgrade(self, protocol: LineProtocol) -> None:
+        """Connect and have the upgrade answered, both within the limit."""
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):
-                _, made = await self.seam.connect(
-                    lambda: LineProtocol(self.line, handshake, self.seam, self._opened),
+                await self.seam.connect(
+                    lambda: protocol,
                     self._host,
                     self._port,
                     self._context,
                     self._host if self._context else None,
                 )
-                assert isinstance(made, LineProtocol)
-                protocol = self._protocol = made
                 self._move(Event.CONNECTED)
                 await asyncio.shield(protocol.upgraded)
-            self._move(Event.UPGRADED)
-            await self._stay(protocol)
-        finally:
-            if protocol:
-                protocol.abort()
-                self._lose(protocol)
+        except TimeoutError as error:
+            words = str(error) or f"still {self.state.value} after {CONNECT_LIMIT_S:g} s"
+            raise TimeoutError(words) from None
 
     def _opened(self, ts: int, mono: int) -> None:
         self.connects += 1
+        self._is_open = True
         self._heard_at = mono
         self._heard_bytes = self.line.byte_count
         self.observer.on_opened(self, ts, mono)
 
-    def _lose(self, protocol: LineProtocol) -> None:
+    def _lose(self, protocol: LineProtocol, reason: str) -> None:
         """Take the line down, once per opened connection."""
-        upgraded = protocol.upgraded
-        if not upgraded.done():
-            upgraded.cancel()
+        protocol.upgraded.cancel()
+        if not self._is_open:
             return
-        if upgraded.cancelled() or upgraded.exception() is not None:
-            return
+        self._is_open = False
         ts, mono = self.seam.time_ns(), self.seam.monotonic_ns()
-        self.losses += not self._is_stopping
-        self.observer.on_lost(self, ts, mono, self.last_error)
-        self.line.lose(ts, mono)
+        self.losses += not self._stopping.is_set()
+        try:
+            self.observer.on_lost(self, ts, mono, reason)
+        finally:
+            self.line.lose(ts, mono)
 
     async def _stay(self, protocol: LineProtocol) -> None:
         """Subscribe, then watch until the connection ends."""
@@ -297,32 +339,62 @@ class Session:
         """Send every subscription, paced, and wait until each is answered."""
         names = [self.venue.stream(native, record) for native, record in self.streams]
         size = self.venue.subscribe_max
+        self._pending.clear()
+        self.refused.clear()
+        self._requested = self._denied = 0
+        self._nameless_refusal = None
         for first in range(0, len(names), size):
             if first:
                 await self.seam.sleep(self.venue.message_gap_s)
             self._request += 1
             for request, text in self.venue.subscribe(names[first : first + size], self._request):
                 self._pending.add(request)
+                self._requested += 1
                 if text:
                     self._send(TEXT, text.encode())
-        if not self._pending:
-            return
         try:
             async with asyncio.timeout(ACK_LIMIT_S):
-                await self._acknowledged.wait()
+                while self._pending and self._nameless_refusal is None:
+                    self._answer.clear()
+                    await self._answer.wait()
         except TimeoutError:
             missing = ", ".join(sorted(self._pending))
             raise SubscriptionError("subscription-unanswered", 0, missing) from None
-        if len(self.refused) >= len(names):
+        if self._nameless_refusal is not None:
+            raise SubscriptionError("subscription-refused", 0, self._nameless_refusal)
+        if self._requested and self._denied == self._requested:
             raise SubscriptionError("subscription-refused", 0, "; ".join(self.refused))
 
     def _answered(self, answer: Answer) -> None:
         if answer.control is Control.REFUSED:
-            self.refused.append(f"{answer.request}: {answer.text}")
-            _log.error("%s refused %s: %s", self.venue.name, answer.request, answer.text)
+            self._refuse(answer)
         self._pending.discard(answer.request)
-        if not self._pending:
-            self._acknowledged.set()
+        self._answer.set()
+
+    def _refuse(self, answer: Answer) -> None:
+        """Take a refusal for the pending requests that it is about. Without a request id these are
+        the ones that its text names, or the only one there is; else nobody knows which."""
+        text = answer.text[:200]
+        _log.error("%s refused %s: %s", self.venue.name, answer.request or "a request", text)
+        requests = {answer.request} if answer.request else self._named_in(answer.text)
+        requests &= self._pending
+        if not (requests or answer.request):
+            if len(self._pending) == 1:
+                requests = set(self._pending)
+            elif self._pending:
+                self._nameless_refusal = text
+        self.refused += [f"{request}: {text}" for request in sorted(requests)]
+        self._denied += len(requests)
+        self._pending -= requests
+
+    def _named_in(self, text: str) -> set[str]:
+        """Return the pending requests all words of which stand in a text; a number is no name."""
+        words = set(_WORD.findall(text))
+        return {
+            request
+            for request in self._pending
+            if not request.isdecimal() and words.issuperset(_WORD.findall(request))
+        }
 
     # ---- control messages
 
@@ -375,3 +447,12 @@ class Session:
                     self._send(PING, b"")
                 else:
                     self._send(TEXT, beat.text.encode())
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, whatever a name server says."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return any(address in network for network in LOOPBACK)

@@ -30,6 +30,7 @@ __all__ = [
     "Slot",
     "Text",
     "Venue",
+    "parse_object",
 ]
 
 
@@ -112,7 +113,8 @@ class Layout:
     """All kinds of message of one venue, over one tree of keys.
 
     Attributes:
-        messages: the kinds, tried in this order.
+        messages: the kinds, tried in this order; none: text is checked to be UTF-8, counted and
+            otherwise passed by.
         envelope: key under which the whole message may also stand, or ``None``.
         control: key whose presence makes it a control message, whatever else it holds.
         word: a message that is no JSON and yet in order, such as a text ``pong``.
@@ -139,7 +141,7 @@ class Control(enum.Enum):
 
 
 class Answer(NamedTuple):
-    """A control message, understood: ``request`` is the id or stream it answers, if any."""
+    """A control message, understood: ``request`` is the id or stream it answers, if it says so."""
 
     control: Control
     request: str = ""
@@ -259,6 +261,6 @@ def parse_object(text: str) -> dict[str, Any]:
     """Return ``text`` as a JSON object, or an empty one when it is not an object."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -50,7 +50,7 @@ def _frame_of(line: str) -> tuple[int, bytes]:
     """
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict):
         for key, decode in _DECODINGS.items():
@@ -84,6 +84,7 @@ class Decoder:
         self._found: list[tuple[str, Rows]] = []
         self._unknown = False
         self._line.open(0, 0)
+        self._fed = 0
         self.errors = 0
 
     def _keep(self, record: str, rows: Rows) -> None:
@@ -108,7 +109,9 @@ class Decoder:
             yield self._error("frame-text", 0, number, str(error))
             return
         self._unknown = False
-        self._line.feed(encode_frame(opcode, payload), 0, 0)
+        frame = encode_frame(opcode, payload)
+        self._line.feed(frame, 0, 0)
+        self._fed += len(frame)
         for record, rows in self._found:
             for row in rows:
                 yield _json_text(self._record(record, row))
@@ -118,9 +121,10 @@ class Decoder:
         if self._unknown:
             yield self._error("message-unknown", 0, number)
         if self._line.error is not None:  # UTF-8: a real connection would be failed here
-            header = len(encode_frame(opcode, payload)) - len(payload)
-            yield self._error(self._line.error.code, max(0, self._line.error.at - header), number)
+            at = self._line.error.at - (self._fed - len(payload))  # in the payload, not the stream
+            yield self._error(self._line.error.code, max(0, at), number)
             self._line.open(0, 0)
+            self._fed = 0
 
     def _error(self, code: str, at: int, number: int, text: str = "") -> str:
         self.errors += 1

@@ -12,7 +12,7 @@ import binascii
 import gzip
 import json
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -33,10 +33,17 @@ class CapturedFrame(NamedTuple):
 
 
 def _time_of(row: dict[str, Any], before: int) -> int:
+    stamp = before
     for key in ("ts_ns", "rx_ns"):
         if key in row:
-            return int(row[key])
-    return int(Decimal(row["ts"]) * 1_000_000_000) if "ts" in row else before
+            stamp = int(row[key])
+            break
+    else:
+        if "ts" in row:
+            stamp = int(Decimal(row["ts"]) * 1_000_000_000)
+    if not 0 <= stamp < 1 << 63:
+        raise ValueError("a time out of range")
+    return stamp
 
 
 def _payload_of(row: dict[str, Any]) -> tuple[int, bytes]:
@@ -69,7 +76,9 @@ def read_jsonl(path: str | Path) -> Iterator[CapturedFrame]:
                 continue
             before = _time_of(row, before)
             yield CapturedFrame(before, *_payload_of(row))
-    except (ValueError, KeyError, TypeError, AttributeError, InvalidOperation) as error:
+    except (
+        ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
+    ) as error:  # fmt: skip
         raise RecordingError(f"{path}: line {number}: {type(error).__name__}: {error}") from None
     except (OSError, EOFError, binascii.Error) as error:
         raise RecordingError(f"{path}: after line {number}: {error}") from None

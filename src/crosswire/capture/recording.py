@@ -118,7 +118,7 @@ def read_recording(path: str | Path) -> Iterator[Entry]:
             if len(body) < size + -size % 8:
                 raise RecordingError(f"{path}: torn entry at byte {offset}")
             payload = body[:size]
-            known = kind in Kind._value2member_map_ and not zero and not zero_after
+            known = kind in Kind._value2member_map_ and not (zero or zero_after or any(body[size:]))
             if not known or zlib.crc32(payload, zlib.crc32(head[: _ENTRY_HEAD.size])) != crc:
                 raise RecordingError(f"{path}: altered entry at byte {offset}")
             offset += ENTRY_SIZE + len(body)

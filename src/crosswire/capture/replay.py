@@ -3,6 +3,10 @@
 The engine's time moves only by the stamps, so the same capture gives the same signals, however
 its reads are cut and whatever the instruction set. Where a capture ends its venue no longer
 speaks: its connection is lost at its last stamp.
+
+One recording of our own is replayed as it was lived: venues, instruments and pairs have the
+numbers of its CONFIG entry, and its terms hold where no others are given. Anything else is
+numbered in the order of appearance.
 """
 
 from __future__ import annotations
@@ -44,15 +48,76 @@ class Step(NamedTuple):
 
 
 def _is_recording(path: str | Path) -> bool:
-    with open_file(path, "rb") as file:
-        return bool(file.read(len(MAGIC)) == MAGIC)
+    try:
+        with open_file(path, "rb") as file:
+            return bool(file.read(len(MAGIC)) == MAGIC)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+
+
+class _Directory(NamedTuple):
+    """What the CONFIG entry of a recording says; numbers are places in these lists."""
+
+    instruments: list[Instrument]
+    multipliers: list[float]
+    pairs: list[Pair]
+    config: Config
+
+
+def _read_directory(path: str | Path) -> _Directory | None:
+    """Return what a recording begins with, or ``None`` where that is no CONFIG entry."""
+    first = next(read_recording(path), None)
+    if first is None or first.kind is not Kind.CONFIG:
+        return None
+    try:
+        value = first.json()
+        config = Config(
+            open_net_bps=float(value["open_net_bps"]),
+            close_net_bps=float(value["close_net_bps"]),
+        )
+        for name in value.get("venues", value["fees_bps"]):
+            config.venues[name] = VenueConfig(
+                name,
+                float(value["fees_bps"][name]),
+                venue(name).url,
+                float(value["liveness_limit_s"][name]),
+            )
+        items = sorted(value["instruments"], key=lambda item: item["id"])
+        place = {item["id"]: number for number, item in enumerate(items)}
+        return _Directory(
+            [_instrument(item["venue"], item["symbol"]) for item in items],
+            [item.get("multiplier", 1.0) for item in items],
+            [
+                Pair(
+                    pair["rule"],
+                    place[pair["a"]],
+                    place[pair["b"]],
+                    pair.get("open_net_bps", config.open_net_bps),
+                    pair.get("close_net_bps", config.close_net_bps),
+                    pair.get("qty_max") or float("inf"),
+                )
+                for pair in value["pairs"]
+            ],
+            config,
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        words = f"{type(error).__name__}: {error}"
+        raise RecordingError(f"{path}: its CONFIG entry cannot be read: {words}") from None
+
+
+def _instrument(name: str, native: str) -> Instrument:
+    return Instrument(name, native, venue(name).unified(native))
 
 
 def _recorded_steps(path: str | Path, venues: set[str]) -> Iterator[Step]:
     names: dict[int, str] = {}
     for entry in read_recording(path):
         if entry.kind is Kind.OPENED:
-            names[entry.line] = entry.json()["venue"]
+            try:
+                names[entry.line] = str(entry.json()["venue"])
+            except (ValueError, LookupError, TypeError, RecursionError):
+                text = f"{path}: line {entry.line} is opened without the name of a venue"
+                raise RecordingError(text) from None
         if entry.kind is Kind.CONFIG:
             continue
         name = "" if entry.kind is Kind.TICK else names.get(entry.line, "")
@@ -84,11 +149,7 @@ def steps_of(captures: Iterable[tuple[str, str | Path]]) -> Iterator[Step]:
     recordings: dict[str, set[str]] = {}
     streams: list[Iterator[Step]] = []
     for name, path in captures:
-        try:
-            is_recording = _is_recording(path)
-        except OSError as error:
-            raise RecordingError(f"{path}: {error.strerror or error}") from None
-        if is_recording:
+        if _is_recording(path):
             recordings.setdefault(str(path), set()).add(name)
         else:
             streams.append(_captured_steps(path, name))
@@ -123,8 +184,8 @@ class Replay:
 
     Args:
         captures: (venue name, path) of each capture or recording.
-        config: pairs, fees and thresholds; without pairs, every two instruments of one base and
-            quote at different venues are paired.
+        config: pairs, fees and thresholds, instead of a recording's own; without pairs, every two
+            instruments of one base and quote at different venues are paired.
         fee_bps: taker fee per side of every venue, instead of the configuration's.
         open_net_bps: opening threshold of every pair, instead of the configuration's.
         isa: instruction-set level.
@@ -146,11 +207,18 @@ class Replay:
         self.captures = list(captures)
         if not self.captures:
             raise UsageError("nothing to replay")
-        self._config = config or Config()
         self._fee_bps = fee_bps
         self._open_net_bps = open_net_bps
         self.names = list(dict.fromkeys(name for name, _ in self.captures))
-        self.instruments = self._find_instruments()
+        self._directory = self._find_directory()
+        self._recorded_pairs: list[Pair] | None = None
+        if config is None and self._directory:
+            config, self._recorded_pairs = self._directory.config, self._directory.pairs
+        self._config = config or Config()
+        if self._directory:
+            self.instruments = self._directory.instruments
+        else:
+            self.instruments = self._find_instruments()
         self.engine = self._build(isa)
         self.digest = SignalDigest()
         self.on_signals: Callable[[np.ndarray[Any, np.dtype[np.void]]], None] | None = None
@@ -169,8 +237,15 @@ class Replay:
         default = VenueConfig(name, market.fee_bps, market.url)
         return self._config.venues.get(name, default)
 
+    def _find_directory(self) -> _Directory | None:
+        """Return the directory of the recording, if everything is one recording."""
+        paths = {str(path) for _, path in self.captures}
+        path = paths.pop()
+        return None if paths or not _is_recording(path) else _read_directory(path)
+
     def _add_venues(self, engine: Engine) -> None:
-        for name in self.names:
+        recorded = self._directory.config.venues if self._directory else ()
+        for name in dict.fromkeys((*recorded, *self.names)):
             engine.add_venue(
                 name,
                 venue(name).layout,
@@ -185,18 +260,23 @@ class Replay:
         lines: dict[tuple[str, int], Line] = {}
         for step in steps_of(self.captures):
             self._apply(engine, lines, step)
-        return [
-            Instrument(name, native, venue(name).unified(native))
-            for name, native in engine.instruments
-        ]
+        return [_instrument(name, native) for name, native in engine.instruments]
 
     def _pairs(self, ids: Mapping[tuple[str, str], int]) -> list[Pair]:
+        pairs = self._recorded_pairs
+        if pairs is None:
+            pairs = self._pairs_of_config(ids)
+        opens = self._open_net_bps
+        if opens is None:
+            return pairs
+        return [Pair(p.rule_id, p.a, p.b, opens, opens, p.qty_max) for p in pairs]
+
+    def _pairs_of_config(self, ids: Mapping[tuple[str, str], int]) -> list[Pair]:
         found: list[Pair] = []
         for a, b, terms in self._named_pairs() or self._all_pairs():
-            opens = terms.open_net_bps if self._open_net_bps is None else self._open_net_bps
-            closes = min(terms.close_net_bps, opens) if self._open_net_bps is None else opens
             if (a.venue, a.native) in ids and (b.venue, b.native) in ids:
                 one, other = ids[a.venue, a.native], ids[b.venue, b.native]
+                opens, closes = terms.open_net_bps, terms.close_net_bps
                 found.append(Pair(len(found) + 1, one, other, opens, closes, terms.qty_max))
         return found
 
@@ -214,11 +294,14 @@ class Replay:
     def _build(self, isa: str | None) -> Engine:
         engine = Engine(isa=isa, instruments_max=max(16, len(self.instruments)))
         self._add_venues(engine)
+        multipliers = [1.0] * len(self.instruments)
+        if self._directory:
+            multipliers = self._directory.multipliers
         ids = {
             (i.venue, i.native): engine.add_instrument(
-                i.venue, i.native, fee_bps=self._fee_of(i.venue)
+                i.venue, i.native, fee_bps=self._fee_of(i.venue), multiplier=multiplier
             )
-            for i in self.instruments
+            for i, multiplier in zip(self.instruments, multipliers, strict=True)
         }
         engine.set_pairs(self._pairs(ids))
         return engine
@@ -279,6 +362,8 @@ class Replay:
         """Return the result as ``crosswire replay --json`` prints it."""
         venues: dict[str, dict[str, Any]] = {name: {} for name in self.names}
         for number, (name, native) in enumerate(self.engine.instruments):
+            if name not in venues:
+                continue  # recorded, but not asked for
             top = self.engine.top(number)
             has_top = top.quotes > 0
             venues[name][native] = {

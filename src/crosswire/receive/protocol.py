@@ -25,7 +25,7 @@ class LineProtocol(asyncio.BufferedProtocol):
     Args:
         line: where the bytes go after the upgrade.
         handshake: the upgrade to be made.
-        seam: for the stamps of the opening and the end.
+        seam: for the stamps: of the opening, of every read, of the end.
         on_open: called when the line was opened, before any byte of it is parsed.
 
     Attributes:
@@ -44,9 +44,13 @@ class LineProtocol(asyncio.BufferedProtocol):
         self._line = line
         self._handshake: ClientHandshake | None = handshake
         self._seam = seam
+        # Bound once: they are called for every read.
+        self._window, self._received = line.window, line.received
+        self._time_ns, self._monotonic_ns = seam.time_ns, seam.monotonic_ns
         self._on_open = on_open
         self._head = memoryview(bytearray(HEAD_MAX))
         self._transport: asyncio.Transport | None = None
+        self._is_aborted = False
         self.upgraded: asyncio.Future[None] = loop.create_future()
         self.upgraded.add_done_callback(_retrieve)
         self.ended: asyncio.Future[Exception | None] = loop.create_future()
@@ -56,16 +60,18 @@ class LineProtocol(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio.Transport
         self._transport = cast(asyncio.Transport, transport)
-        if self._handshake:
+        if self._is_aborted:
+            self.abort()
+        elif self._handshake:
             self._transport.write(self._handshake.request())
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._head if self._handshake else self._line.window()
+        return self._head if self._handshake else self._window()
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._handshake:
             self._receive_head(self._head[:nbytes])
-        elif self._line.stamp(nbytes):
+        elif self._received(nbytes, self._time_ns(), self._monotonic_ns()):
             self._finish()
 
     def eof_received(self) -> bool:
@@ -92,9 +98,11 @@ class LineProtocol(asyncio.BufferedProtocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once; a connection that is still being made is closed when it is there."""
+        self._is_aborted = True
         if self._transport:
             self._transport.abort()
+            self._transport = None
 
     def _receive_head(self, data: memoryview) -> None:
         assert self._handshake
@@ -108,7 +116,7 @@ class LineProtocol(asyncio.BufferedProtocol):
         if rest is None:
             return
         self._handshake = None
-        ts, mono = self._seam.time_ns(), self._seam.monotonic_ns()
+        ts, mono = self._time_ns(), self._monotonic_ns()
         self._line.open(ts, mono)
         self._on_open(ts, mono)
         self.upgraded.set_result(None)

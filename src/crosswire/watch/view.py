@@ -74,17 +74,21 @@ class ViewPipe:
         assert self._process.stdin
         self._fd = self._process.stdin.fileno()
         os.set_blocking(self._fd, False)
+        self._is_torn = False
         self.dropped = 0
 
     def show(self, status: Status) -> None:
         """Send one status; it is dropped and counted when the view is behind or gone."""
         line = json.dumps(status).encode() + b"\n"
+        if self._is_torn:
+            line = b"\n" + line  # ends the torn line; the view skips it
         try:
-            if os.write(self._fd, line) < len(line):
-                os.write(self._fd, b"\n")  # ends the torn line; the view skips it
-                self.dropped += 1
+            written = os.write(self._fd, line)
         except (BlockingIOError, BrokenPipeError):
             self.dropped += 1
+            return
+        self._is_torn = written < len(line)
+        self.dropped += written < len(line) - 1  # without its line feed it is whole
 
     async def close(self) -> None:
         """End the view and wait for it."""
@@ -104,14 +108,15 @@ def main() -> int:
     except ImportError:
         sys.stderr.write("the live view needs rich: pip install 'crosswire[tui]'\n")
         return 3
-    with Live(console=Console(stderr=True), refresh_per_second=5, transient=True) as live:
-        for line in sys.stdin:
-            try:
-                live.update(render(json.loads(line)))
-            except ValueError:
-                continue  # a torn status; the next one is whole
-            except KeyboardInterrupt:
-                break
+    try:
+        with Live(console=Console(stderr=True), refresh_per_second=5, transient=True) as live:
+            for line in sys.stdin:
+                try:
+                    live.update(render(json.loads(line)))
+                except ValueError:
+                    continue  # a torn status; the next one is whole
+    except KeyboardInterrupt:
+        pass  # the engine got it as well, and says so
     return 0
 
 

@@ -121,10 +121,12 @@ def _understand(text: str) -> Answer:
     if event.get("e") == "serverShutdown":
         return Answer(Control.GOING_AWAY, text=text)
     refusal = message.get("error", message)
+    number = message.get("id")  # null where the request could not be read
+    request = "" if number is None else str(number)
     if isinstance(refusal, dict) and "code" in refusal and "msg" in refusal:
-        return Answer(Control.REFUSED, str(message.get("id", "")), str(refusal["msg"]))
+        return Answer(Control.REFUSED, request, str(refusal["msg"]))
     if "id" in message and message.get("result", "") is None:
-        return Answer(Control.ACK, str(message["id"]))
+        return Answer(Control.ACK, request)
     return Answer(Control.UNKNOWN, text=text)
 
 
