@@ -10,11 +10,11 @@ import pytest
 from crosswire.capture import Kind
 from crosswire.errors import UsageError
 from crosswire.sim import Scenario, find_truth, generate, judge, make_plan, record
-from crosswire.sim.market import frame_of, speech, text_frame
+from crosswire.sim.market import frame_of, text_frame
 from crosswire.sim.oracle import Interval, Truth
 from crosswire.sim.plan import FROZEN_LEG, NET_NEGATIVE, Plan
 from crosswire.venue import Record, SimQuote, SimTrade
-from crosswire.venues import venue, venue_names
+from crosswire.venues import dialect, venue, venue_names
 
 QUOTE = SimQuote("61837.63", "3.78826", "61837.64", "1.5", 50093239212, 1723161256313)
 TRADE = SimTrade("61837.63", "0.02", -1, 3735683259, 1723161255342)
@@ -27,26 +27,26 @@ def short(seed: int, **changes: object) -> Scenario:
 
 class TestDialects:
     def test_spot_quote_has_the_recorded_shape_and_no_time(self) -> None:
-        assert speech("binance").quote("BTCUSDT", QUOTE) == (
+        assert dialect("binance").quote("BTCUSDT", QUOTE) == (
             '{"stream":"btcusdt@bookTicker","data":{"u":50093239212,"s":"BTCUSDT",'
             '"b":"61837.63","B":"3.78826","a":"61837.64","A":"1.5"}}'
         )
 
     def test_usdm_quote_has_the_recorded_shape(self) -> None:
-        assert speech("binance.usdm").quote("BTCUSDT", QUOTE) == (
+        assert dialect("binance.usdm").quote("BTCUSDT", QUOTE) == (
             '{"stream":"btcusdt@bookTicker","data":{"e":"bookTicker","u":50093239212,'
             '"s":"BTCUSDT","b":"61837.63","B":"3.78826","a":"61837.64","A":"1.5",'
             '"T":1723161256313,"E":1723161256313}}'
         )
 
     def test_spot_trade_has_the_recorded_shape(self) -> None:
-        assert speech("binance").trade("BTCUSDT", TRADE) == (
+        assert dialect("binance").trade("BTCUSDT", TRADE) == (
             '{"stream":"btcusdt@trade","data":{"e":"trade","E":1723161255342,"s":"BTCUSDT",'
             '"t":3735683259,"p":"61837.63","q":"0.02","T":1723161255342,"m":true,"M":true}}'
         )
 
     def test_bbo_and_trades_have_the_documented_shape(self) -> None:
-        okx = speech("okx")
+        okx = dialect("okx")
         assert okx.quote("BTC-USDT", QUOTE) == (
             '{"arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"data":[{"asks":[["61837.64",'
             '"1.5","0","3"]],"bids":[["61837.63","3.78826","0","2"]],"ts":"1723161256313",'
@@ -58,7 +58,7 @@ class TestDialects:
 
     @pytest.mark.parametrize("name", venue_names())
     def test_what_is_written_is_read_back(self, name: str) -> None:
-        spoken, native = speech(name), venue(name).native("BTC/USDT")
+        spoken, native = dialect(name), venue(name).native("BTC/USDT")
         [(kind, symbol, quote)] = spoken.decode(spoken.quote(native, QUOTE))
         assert (symbol, quote) == (native, QUOTE if name != "binance" else QUOTE._replace(ts_ms=0))
         assert kind in {message.kind for message in venue(name).layout.messages}
@@ -68,7 +68,7 @@ class TestDialects:
 
     @pytest.mark.parametrize("name", venue_names())
     def test_the_venues_own_subscription_is_acknowledged(self, name: str) -> None:
-        known, spoken = venue(name), speech(name)
+        known, spoken = venue(name), dialect(name)
         wanted = [(known.native(symbol), record) for symbol in ("BTC/USDT", "ETH/USDT")
                   for record in (Record.QUOTE, Record.TRADE)]  # fmt: skip
         requests = known.subscribe([known.stream(*item) for item in wanted], 7)
@@ -83,33 +83,33 @@ class TestDialects:
     @pytest.mark.parametrize("name", venue_names())
     @pytest.mark.parametrize("text", ["", "hello", "[]", '{"id":1}', '{"method":"SUBSCRIBE"}'])
     def test_a_malformed_request_is_refused_in_the_venues_words(self, name: str, text: str) -> None:
-        [answer], streams = speech(name).answer(text)
+        [answer], streams = dialect(name).answer(text)
         assert venue(name).understand(answer).control.value == "refused"
         assert streams == []
 
     def test_an_unknown_stream_is_refused(self) -> None:
         text = '{"method":"SUBSCRIBE","params":["btcusdt@nothing"],"id":3}'
-        answers, streams = speech("binance").answer(text)
+        answers, streams = dialect("binance").answer(text)
         assert "invalid stream" in answers[0]
         assert streams == []
         text = '{"op":"subscribe","args":[{"channel":"nothing","instId":"BTC-USDT"}]}'
-        answers, streams = speech("okx").answer(text)
+        answers, streams = dialect("okx").answer(text)
         assert '"60018"' in answers[0]
         assert streams == []
 
     def test_a_text_ping_is_answered(self) -> None:
-        assert speech("okx").answer("ping") == (["pong"], [])
+        assert dialect("okx").answer("ping") == (["pong"], [])
 
     @pytest.mark.parametrize(
         ("name", "text"),
         [("binance", "0.61000000"), ("binance.usdm", "0.6100000"), ("okx", "0.61")],
     )
     def test_prices_are_written_the_venues_way(self, name: str, text: str) -> None:
-        assert speech(name).decimal(6_100_000, 7) == text
+        assert dialect(name).decimal(6_100_000, 7) == text
 
     def test_an_empty_side_is_read_as_zero(self) -> None:
-        text = speech("okx").quote("X-Y", QUOTE).replace('[["61837.63","3.78826","0","2"]]', "[]")
-        [(_, _, quote)] = speech("okx").decode(text)
+        text = dialect("okx").quote("X-Y", QUOTE).replace('[["61837.63","3.78826","0","2"]]', "[]")
+        [(_, _, quote)] = dialect("okx").decode(text)
         assert quote is not None
         assert (quote.bid, quote.bid_qty, quote.ask) == ("0", "0", "61837.64")
 
@@ -273,7 +273,7 @@ class TestEvents:
                 last[event.venue, event.symbol] = quote
 
     def test_a_frame_carries_its_stamp(self) -> None:
-        frame = frame_of(speech("okx"), "BTC-USDT", QUOTE, 1_786_000_000_123_456_789)
+        frame = frame_of(dialect("okx"), "BTC-USDT", QUOTE, 1_786_000_000_123_456_789)
         assert b'"ts":"1786000000123","seqId":1786000000123456789' in frame
 
 

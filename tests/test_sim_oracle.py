@@ -10,8 +10,9 @@ import pytest
 from crosswire.capture import Entry, Kind
 from crosswire.errors import RecordingError, VenueError
 from crosswire.sim import Close, Truth, find_truth
-from crosswire.sim.market import frame_of, speech, text_frame
+from crosswire.sim.market import frame_of, text_frame
 from crosswire.venue import SimQuote, SimTrade
+from crosswire.venues import dialect
 
 A, B = "binance", "okx"
 LIMIT_NS = 500_000_000
@@ -62,7 +63,7 @@ class Log:
         """Add a READ with one quote; return its ts_rx."""
         self.seq = self.seq + 1 if seq is None else seq
         quote = SimQuote(bid, qty[0], ask, qty[1], 0, 0)
-        self.add(Kind.READ, LINES[name], frame_of(speech(name), NATIVE[name], quote, self.seq), at)
+        self.add(Kind.READ, LINES[name], frame_of(dialect(name), NATIVE[name], quote, self.seq), at)
         return self.entries[-1].ts_rx
 
     def crossed(self) -> Log:
@@ -210,7 +211,7 @@ class TestValidity:
 
     def test_an_empty_side_is_invalid(self) -> None:
         log = Log().crossed()
-        text = speech(B).quote(NATIVE[B], SimQuote(ABOVE, "1", "101", "1", 7, 0))
+        text = dialect(B).quote(NATIVE[B], SimQuote(ABOVE, "1", "101", "1", 7, 0))
         text = text.replace('"asks":[["101","1","0","3"]]', '"asks":[]')
         log.add(Kind.READ, LINES[B], text_frame(text))
         assert log.truth().intervals[0].close == Close(log.entries[-1].ts_rx, "gate")
@@ -354,7 +355,7 @@ class TestFrames:
         log = Log()
         quote = SimQuote("99.9", "1", "100", "1", 0, 0)
         both: tuple[SimQuote | SimTrade, ...] = (quote, SimTrade("100", "1", 1, 5, 0))
-        frames = [frame_of(speech(A), NATIVE[A], item, n) for n, item in enumerate(both)]
+        frames = [frame_of(dialect(A), NATIVE[A], item, n) for n, item in enumerate(both)]
         stream = b"\x89\x02hi".join(frames) + text_frame('{"result":null,"id":1}')
         for cut in range(len(stream) + 1):
             log.opened(A)
@@ -366,7 +367,7 @@ class TestFrames:
     def test_a_fragmented_message_counts_where_it_ends(self) -> None:
         log = Log()
         log.quote(A, "99.9", "100")
-        text = speech(B).quote(NATIVE[B], SimQuote(ABOVE, "1", "101", "1", 7, 0)).encode()
+        text = dialect(B).quote(NATIVE[B], SimQuote(ABOVE, "1", "101", "1", 7, 0)).encode()
         log.add(Kind.READ, LINES[B], b"\x01\x05" + text[:5])
         log.add(Kind.READ, LINES[B], b"\x89\x00" + b"\x00\x14" + text[5:25])
         log.add(Kind.READ, LINES[B], b"\x80\x7e" + (len(text) - 25).to_bytes(2, "big") + text[25:])
@@ -383,7 +384,7 @@ class TestFrames:
         log = Log()
         log.quote(A, "99.9", "100")
         quotes = [SimQuote(bid, "1", "101", "1", 0, 0) for bid in (ABOVE, UNDER_CLOSE, ABOVE)]
-        frames = [frame_of(speech(B), NATIVE[B], quote, n) for n, quote in enumerate(quotes)]
+        frames = [frame_of(dialect(B), NATIVE[B], quote, n) for n, quote in enumerate(quotes)]
         log.add(Kind.READ, LINES[B], b"".join(frames))
         first, second = log.truth().intervals
         assert first.close == Close(second.points[0].ts_rx, "moved")
@@ -398,7 +399,7 @@ class TestFrames:
     def test_an_instrument_outside_the_config_only_counts(self) -> None:
         log = Log().crossed()
         quote = SimQuote("1", "1", "2", "1", 0, 0)
-        log.add(Kind.READ, LINES[A], frame_of(speech(A), "DOGEUSDT", quote, 5))
+        log.add(Kind.READ, LINES[A], frame_of(dialect(A), "DOGEUSDT", quote, 5))
         truth = log.truth()
         assert truth.counts[A, "DOGEUSDT", "bookTicker"] == 1
         assert len(truth.intervals) == 1

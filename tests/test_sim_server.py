@@ -20,11 +20,10 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 import crosswire
 from crosswire.sim import Plan, Scenario
-from crosswire.sim.market import speech
 from crosswire.sim.plan import Cut, Freeze
 from crosswire.sim.server import SimServer
 from crosswire.venue import Record, SimQuote
-from crosswire.venues import venue, venue_names
+from crosswire.venues import dialect, venue, venue_names
 
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 SOURCE = Path(crosswire.__file__).parents[1]
@@ -95,7 +94,7 @@ async def collect(client: ClientConnection, name: str) -> dict[str, int]:
     """Count what one client receives; quotes carry rising stamps of the wall clock."""
     counts = {"quotes": 0, "trades": 0}
     last = 0
-    spoken = speech(name)
+    spoken = dialect(name)
     async for received, text in read_all(client):
         for _, _, quote in spoken.decode(text):
             counts["trades" if quote is None else "quotes"] += 1
@@ -117,7 +116,7 @@ async def test_only_what_was_subscribed_is_sent() -> None:
         kinds = {
             (kind, symbol)
             async for _, text in read_all(client)
-            for kind, symbol, _ in speech(name).decode(text)
+            for kind, symbol, _ in dialect(name).decode(text)
         }
         await run
         assert kinds == {("trades", "ETH-USDT")}
@@ -172,7 +171,7 @@ async def test_a_frozen_venue_answers_no_ping() -> None:
         stamps = [
             quote.seq
             async for _, text in read_all_past(client)
-            for _, _, quote in speech("binance").decode(text)
+            for _, _, quote in dialect("binance").decode(text)
             if isinstance(quote, SimQuote)
         ]
         gaps = [later - earlier for earlier, later in pairwise(stamps)]

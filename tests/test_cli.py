@@ -1,0 +1,437 @@
+"""The command line's contract: exit codes, one JSON object last on stdout, words on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+import crosswire
+from crosswire.capture import Kind, RecordingWriter
+from crosswire.cli import main
+from crosswire.codec import encode_frame
+from crosswire.venue import SimQuote
+from crosswire.venues import dialect, venue, venue_names
+
+TS = 1_786_000_000_000_000_000
+
+
+class Run:
+    """What a command left behind."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    def json(self) -> dict[str, Any]:
+        """Return the object in the last line of stdout."""
+        value = json.loads(self.out.splitlines()[-1])
+        assert isinstance(value, dict)
+        return value
+
+
+def run(*arguments: str, stdin: str = "") -> Run:
+    """Run a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    before = sys.stdin
+    sys.stdin = io.StringIO(stdin)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                code = main(arguments)
+            except SystemExit as end:
+                code = int(end.code or 0)
+    finally:
+        sys.stdin = before
+    return Run(code, out.getvalue(), err.getvalue())
+
+
+def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start a command as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "crosswire", *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def quote(name: str, number: int, bid: str = "100", ask: str = "101") -> str:
+    """Return a quote as the venue writes it."""
+    text = SimQuote(bid, "1", ask, "1", number, TS // 1_000_000)
+    return dialect(name).quote(venue(name).native("BTC/USDT"), text)
+
+
+@pytest.fixture
+def captures(tmp_path: Path) -> dict[str, str]:
+    """Write a capture per venue; the second venue's prices lie above the first one's."""
+    found: dict[str, str] = {}
+    for place, name in enumerate(venue_names()):
+        path = tmp_path / f"{name}.jsonl"
+        bid, ask = f"{100 + 5 * place}", f"{101 + 5 * place}"
+        rows = [
+            {"dir": "recv", "ts_ns": str(TS + 1000 * n + place), "raw": quote(name, n, bid, ask)}
+            for n in range(1, 6)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        found[name] = str(path)
+    return found
+
+
+FIRST, SECOND = venue_names()[:2]
+
+
+class TestHelp:
+    def test_it_names_every_command(self) -> None:
+        result = run("--help")
+        assert result.code == 0
+        assert all(word in result.out for word in ("demo", "replay", "decode"))
+        assert result.err == ""
+
+    @pytest.mark.parametrize(
+        ("command", "words"),
+        [
+            ("demo", ["--seconds", "--seed", "--venues", "--faults", "--record", "--json"]),
+            ("replay", ["VENUE=CAPTURE", "--config", "--fee-bps", "--min-net-bps", "--speed",
+                        "--json"]),
+            ("decode", ["VENUE", "FILE", "--encoding", "--schema", "--json"]),
+        ],
+    )  # fmt: skip
+    def test_every_command_tells_its_options(self, command: str, words: list[str]) -> None:
+        result = run(command, "--help")
+        assert result.code == 0
+        assert [word for word in words if word not in result.out] == []
+
+    def test_the_version_is_told(self) -> None:
+        result = run("--version")
+        assert (result.code, result.out.strip()) == (0, f"crosswire {crosswire.__version__}")
+
+
+class TestWrongUse:
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            (),
+            ("bogus",),
+            ("demo", "--bogus"),
+            ("demo", "--seconds", "x"),
+            ("demo", "--seed", "1.5"),
+            ("demo", "--loop", "trio"),
+            ("demo", "--venues", ""),
+            ("demo", "--venues", "nowhere,elsewhere"),
+            ("demo", "--venues", FIRST),
+            ("demo", "extra"),
+            ("replay",),
+            ("replay", "capture.jsonl"),
+            ("replay", "=capture.jsonl"),
+            ("replay", f"{FIRST}="),
+            ("replay", "nowhere=capture.jsonl"),
+            ("replay", f"{FIRST}=gone.jsonl"),
+            ("replay", f"{FIRST}=gone.jsonl", "--speed", "2"),
+            ("replay", f"{FIRST}=gone.jsonl", "--fee-bps", "x"),
+            ("decode",),
+            ("decode", "nowhere"),
+            ("decode", FIRST, "gone.jsonl"),
+            ("decode", FIRST, "."),
+            ("decode", FIRST, "--encoding", "xml"),
+            ("decode", FIRST, "--encoding", "sbe"),
+            ("decode", FIRST, "--encoding", "msgpack"),
+            ("decode", FIRST, "--schema", "a.xml"),
+        ],
+    )
+    def test_it_ends_with_2_says_why_on_stderr_and_nothing_on_stdout(
+        self, arguments: tuple[str, ...]
+    ) -> None:
+        for words in (arguments, (*arguments, "--json")):
+            result = run(*words)
+            assert result.code == 2
+            assert result.out == ""
+            assert result.err != ""
+            assert "Traceback" not in result.err
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("--seconds", "1"),
+            ("--seconds", "nan"),
+            ("--seconds", "inf"),
+            ("--seconds", "-5"),
+            ("--faults", "bogus"),
+            ("--venues", f"{FIRST},{FIRST}"),
+        ],
+    )
+    def test_a_demo_that_cannot_be_is_wrong_use_and_not_a_broken_machine(
+        self, arguments: tuple[str, ...]
+    ) -> None:
+        process = spawn("demo", *arguments)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 2, err
+        assert out == ""
+        assert "pip install" not in err
+        assert "Traceback" not in err
+
+    def test_an_unknown_venue_is_told_with_those_that_exist(self) -> None:
+        for arguments in (("replay", "nowhere=x"), ("demo", "--venues", "nowhere,elsewhere")):
+            result = run(*arguments)
+            assert all(name in result.err for name in venue_names())
+
+    def test_an_impossible_fee_or_threshold_is_refused(self, captures: dict[str, str]) -> None:
+        one = f"{FIRST}={captures[FIRST]}", f"{SECOND}={captures[SECOND]}"
+        for option in (("--fee-bps", "nan"), ("--fee-bps", "1e9"), ("--min-net-bps", "nan")):
+            assert run("replay", *one, *option).code == 2
+
+    def test_a_configuration_that_is_refused_ends_with_2_and_its_key(
+        self, tmp_path: Path, captures: dict[str, str]
+    ) -> None:
+        path = tmp_path / "bad.toml"
+        path.write_text("[engine]\nbogus = 1\n")
+        for config, word in ((path, "engine.bogus"), (tmp_path / "gone.toml", "gone.toml")):
+            result = run("replay", f"{FIRST}={captures[FIRST]}", "-c", str(config))
+            assert (result.code, result.out) == (2, "")
+            assert word in result.err
+
+    def test_a_torn_recording_ends_with_1_and_the_byte(self, tmp_path: Path) -> None:
+        path = tmp_path / "torn.cwrec"
+        with RecordingWriter(path) as writer:
+            writer.write_json(Kind.OPENED, 1, TS, TS, {"venue": FIRST, "url": ""})
+            writer.write(Kind.READ, 1, TS, TS, encode_frame(1, quote(FIRST, 1).encode()))
+        path.write_bytes(path.read_bytes()[:-3])
+        result = run("replay", f"{FIRST}={path}")
+        assert (result.code, result.out) == (1, "")
+        assert "torn entry at byte" in result.err
+
+    def test_a_capture_that_is_none_ends_with_1_and_the_line(self, tmp_path: Path) -> None:
+        path = tmp_path / "bad.jsonl"
+        path.write_text('{"dir":"send","raw":"x"}\nno json\n')
+        result = run("replay", f"{FIRST}={path}")
+        assert (result.code, result.out) == (1, "")
+        assert "line 2" in result.err
+
+    def test_an_unknown_instruction_set_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, captures: dict[str, str]
+    ) -> None:
+        monkeypatch.setenv("CROSSWIRE_ISA", "mmx")
+        result = run("replay", f"{FIRST}={captures[FIRST]}")
+        assert result.code == 2
+        assert "mmx" in result.err
+        assert "Traceback" not in result.err
+
+
+class TestReplay:
+    def arguments(self, captures: dict[str, str]) -> list[str]:
+        return [f"{name}={path}" for name, path in captures.items()]
+
+    def test_a_right_one_ends_with_0_and_the_contracts_object(
+        self, captures: dict[str, str]
+    ) -> None:
+        result = run("replay", *self.arguments(captures), "--json", "--fee-bps", "1")
+        assert result.code == 0
+        report = result.json()
+        assert {"messages", "errors", "signals", "opens", "signals_sha256", "venues"} <= set(report)
+        assert len(result.out.splitlines()) == 1
+        assert report["messages"] == 5 * len(captures)
+        assert report["errors"] == 0
+        assert report["opens"] > 0
+        assert len(bytes.fromhex(report["signals_sha256"])) == 32
+        assert set(report["venues"]) == set(captures)
+        for place, name in enumerate(venue_names()):
+            fields = report["venues"][name][venue(name).native("BTC/USDT")]
+            assert set(fields) == {"counts", "top", "book"}
+            assert sum(fields["counts"].values()) == 5
+            assert fields["top"] == {
+                "bid": 100.0 + 5 * place, "bid_qty": 1.0, "ask": 101.0 + 5 * place,
+                "ask_qty": 1.0, "seq": 5,
+            }  # fmt: skip
+            assert fields["book"] is None
+
+    def test_fees_and_thresholds_of_the_command_line_count(self, captures: dict[str, str]) -> None:
+        def opens(*options: str) -> int:
+            result = run("replay", *self.arguments(captures), "--json", *options)
+            return int(result.json()["opens"])
+
+        assert opens("--fee-bps", "0") > 0
+        assert opens("--fee-bps", "499") == 0
+        assert opens("--fee-bps", "0", "--min-net-bps", "4999") == 0
+
+    def test_a_configuration_counts(self, tmp_path: Path, captures: dict[str, str]) -> None:
+        path = tmp_path / "a.toml"
+        symbols = {
+            name: venue(name).unified(venue(name).native("BTC/USDT")) for name in venue_names()
+        }
+        path.write_text(
+            f'[detect]\nopen_net_bps = 1\n[[pair]]\na = "{FIRST}:{symbols[FIRST]}"\n'
+            f'b = "{SECOND}:{symbols[SECOND]}"\n'
+        )
+        result = run("replay", *self.arguments(captures), "--json", "-c", str(path))
+        assert result.code == 0
+        assert result.json()["opens"] == 1
+
+    def test_bad_messages_end_with_1(self, captures: dict[str, str]) -> None:
+        with open(captures[FIRST], "a") as file:
+            file.write(json.dumps({"dir": "recv", "raw": '{"s":'}) + "\n")
+        result = run("replay", *self.arguments(captures), "--json")
+        assert result.code == 1
+        assert result.json()["errors"] == 1
+        assert sum(result.json()["error_names"].values()) == 1
+
+    def test_without_json_there_are_words(self, captures: dict[str, str]) -> None:
+        result = run("replay", *self.arguments(captures))
+        assert result.code == 0
+        assert "15 messages, 0 errors" in result.out
+        assert result.err.startswith("replaying ")
+
+    def test_speed_1_gives_the_same_signals(self, captures: dict[str, str]) -> None:
+        digests = [
+            run("replay", *self.arguments(captures), "--json", "--speed", speed).json()
+            for speed in ("max", "1")
+        ]
+        assert digests[0] == digests[1]
+
+    def test_an_interrupt_ends_with_130(self, tmp_path: Path) -> None:
+        path = tmp_path / "long.jsonl"
+        rows = [
+            {"dir": "recv", "ts_ns": str(TS + gap), "raw": quote(FIRST, n)}
+            for n, gap in enumerate((0, 3_600_000_000_000), 1)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        process = spawn("replay", f"{FIRST}={path}", "--speed", "1", "--json")
+        assert process.stderr
+        assert process.stderr.readline().startswith("replaying")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+class TestDecode:
+    def test_good_frames_end_with_0_and_one_line_each(self) -> None:
+        lines = "\n".join(quote(FIRST, n) for n in range(1, 4))
+        result = run("decode", FIRST, stdin=lines)
+        records = [json.loads(line) for line in result.out.splitlines()]
+        assert result.code == 0
+        assert [record["seq"] for record in records] == [1, 2, 3]
+        assert {record["venue"] for record in records} == {FIRST}
+
+    def test_json_adds_one_object_last(self) -> None:
+        result = run("decode", FIRST, "--json", stdin=quote(FIRST, 1) + "\nbad\n")
+        assert result.code == 1
+        assert result.json() == {"records": 1, "errors": 1}
+        assert len(result.out.splitlines()) == 3
+
+    def test_a_bad_frame_ends_with_1_and_its_place(self) -> None:
+        result = run("decode", FIRST, stdin=quote(FIRST, 1) + "\n\n" + quote(FIRST, 2)[:-3])
+        assert result.code == 1
+        error = json.loads(result.out.splitlines()[1])
+        assert error["line"] == 3
+        assert set(error) >= {"error", "at", "line"}
+
+    def test_a_file_and_standard_input_give_the_same(self, tmp_path: Path) -> None:
+        path = tmp_path / "frames"
+        path.write_text(quote(FIRST, 1) + "\n")
+        from_file = run("decode", FIRST, str(path))
+        assert from_file.out == run("decode", FIRST, "-", stdin=path.read_text()).out != ""
+
+    def test_an_empty_input_is_in_order(self) -> None:
+        result = run("decode", FIRST)
+        assert (result.code, result.out, result.err) == (0, "", "")
+
+
+class TestTheProcess:
+    def test_python_m_crosswire_is_the_command(self) -> None:
+        process = spawn("--version")
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out, err) == (0, f"crosswire {crosswire.__version__}\n", "")
+
+    def test_wrong_use_ends_the_process_with_2(self) -> None:
+        process = spawn("replay", "nowhere=x", "--json")
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out) == (2, "")
+        assert err.startswith("usage: crosswire")
+
+    def test_a_reader_that_goes_away_is_no_error(self, tmp_path: Path) -> None:
+        path = tmp_path / "frames"
+        path.write_text("".join(quote(FIRST, n) + "\n" for n in range(1, 5000)))
+        process = spawn("decode", FIRST, str(path))
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline() != ""
+        process.stdout.close()
+        err = process.stderr.read()
+        process.stderr.close()
+        assert (process.wait(30), err) == (0, "")
+
+    def test_importing_it_starts_and_configures_nothing(self) -> None:
+        code = (
+            "import logging, signal, threading, asyncio, sys\n"
+            "before = signal.getsignal(signal.SIGINT), asyncio.get_event_loop_policy()\n"
+            "import crosswire\n"
+            "assert threading.active_count() == 1\n"
+            "assert logging.getLogger().handlers == []\n"
+            "assert before == (signal.getsignal(signal.SIGINT), asyncio.get_event_loop_policy())\n"
+            "assert 'uvloop' not in sys.modules and 'rich' not in sys.modules\n"
+            "assert 'trustme' not in sys.modules\n"
+        )
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        result = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+        )
+        assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+class TestTheDemoAsACommand:
+    KEYS: ClassVar = {
+        "planted", "found", "missed", "false", "baits", "messages", "signals",
+        "wire_to_signal_ns", "rx_to_signal_ns", "venues",
+    }  # fmt: skip
+
+    def test_a_short_one_is_right_and_prints_the_contracts_object(self, tmp_path: Path) -> None:
+        record = tmp_path / "kept.cwrec"
+        process = spawn(
+            "demo", "--seconds", "2", "--seed", "5", "--json", "--loop", "uvloop", "--record",
+            str(record),
+        )  # fmt: skip
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        lines = out.splitlines()
+        assert len(lines) == 1
+        report = json.loads(lines[0])
+        assert set(report) >= self.KEYS
+        assert report["planted"] == report["found"] > 0
+        assert (report["missed"], report["false"]) == (0, 0)
+        for name in ("wire_to_signal_ns", "rx_to_signal_ns"):
+            assert set(report[name]) == {"p50", "p99", "p99_9", "max"}
+        assert set(report["venues"]) == set(venue_names())
+        for fields in report["venues"].values():
+            assert set(fields) == {"messages", "gaps", "reconnects", "state"}
+            assert fields["state"] == "live"
+        assert "simulator ready" in err
+        replayed = run("replay", *(f"{name}={record}" for name in venue_names()), "--json")
+        assert replayed.code == 0
+        assert replayed.json()["messages"] == report["messages"]
+
+    async def test_an_interrupt_ends_it_with_130_and_its_simulator_as_well(self) -> None:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "crosswire", "demo", "--seconds", "60",
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stderr
+        assert process.stdout
+        async with asyncio.timeout(30):
+            while b"all live" not in await process.stderr.readline():
+                assert process.returncode is None
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        started = children.read_text().split() if children.exists() else []
+        process.send_signal(signal.SIGINT)
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode == 130
+        assert out == b""
+        assert b"interrupted" in err
+        assert b"Traceback" not in err
+        for child in started:
+            stat = Path(f"/proc/{child}/stat")
+            assert not stat.exists() or " Z " in stat.read_text()

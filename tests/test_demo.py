@@ -1,0 +1,607 @@
+"""The main job judged: a right engine passes, a wrong one fails, and the view never delays it.
+
+Most of it runs in simulated time: the messages of a seed go into a real engine, and the judge
+compares its signals with the slow oracle's truth. A few runs are the real demo, over TLS sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from fcntl import ioctl
+from functools import cache
+from pathlib import Path
+from termios import FIONREAD
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from crosswire import isa_levels
+from crosswire.capture import Entry, Kind
+from crosswire.demo import Demo, DemoOptions
+from crosswire.engine import SIGNAL_DTYPE, Engine, Pair
+from crosswire.errors import UsageError
+from crosswire.runtime import Runtime
+from crosswire.sim import Plan, Scenario, Truth, Verdict, find_truth, judge, make_plan, record
+from crosswire.venue import Layout, Record, Slot
+from crosswire.venues import venue, venue_names
+from crosswire.watch import view
+
+# ------------------------------------------------------------------ simulated time
+
+
+@dataclass
+class Played:
+    """A seed's recording, with the truth about it."""
+
+    plan: Plan
+    config: dict[str, Any]
+    entries: list[Entry]
+    truth: Truth
+
+
+@cache
+def play(seed: int, faults: tuple[str, ...] = ()) -> Played:
+    """Make a seed's recording; instrument ids count from 0, as an engine's do."""
+    scenario = Scenario(seed=seed, seconds=5.0, rate=500.0, faults=faults)
+    plan = make_plan(scenario)
+    first, *rest = record(scenario, plan, close_net_bps=0.2)
+    config = first.json()
+    for instrument in config["instruments"]:
+        instrument["id"] -= 1
+    for pair in config["pairs"]:
+        pair["a"], pair["b"] = pair["a"] - 1, pair["b"] - 1
+    entries = [first._replace(payload=json.dumps(config).encode()), *rest]
+    return Played(plan, config, entries, find_truth(entries))
+
+
+@dataclass
+class Mutation:
+    """What is wrong with an engine; nothing by default."""
+
+    fee: Callable[[float], float] = lambda bps: bps
+    layout: Callable[[Layout], Layout] = lambda layout: layout
+    liveness_limit_s: Callable[[float], float] = lambda seconds: seconds
+    thresholds: Callable[[float, float], tuple[float, float]] = lambda opens, closes: (
+        opens,
+        closes,
+    )
+    symbol: Callable[[str, str], str] = lambda name, symbol: symbol
+    entries: Callable[[list[Entry]], Iterable[Entry]] = lambda entries: entries
+    signals: Callable[[Any], Any] = lambda signals: signals
+
+
+@dataclass
+class _Taken:
+    batches: list[Any] = field(default_factory=list)
+
+    def take(self, signals: Any) -> None:
+        self.batches.append(signals.copy())
+
+    def all(self) -> Any:
+        return np.concatenate(self.batches) if self.batches else np.zeros(0, SIGNAL_DTYPE)
+
+
+def run(played: Played, wrong: Mutation | None = None, isa: str | None = None) -> Verdict:
+    """Feed a recording to an engine, and judge what it made of it."""
+    wrong = wrong or Mutation()
+    config = played.config
+    engine = Engine(
+        instruments_max=64, pairs_max=64, lines_max=8, venues_max=8, signals_max=256, isa=isa
+    )
+    for name, limit_s in config["liveness_limit_s"].items():
+        engine.add_venue(
+            name,
+            wrong.layout(venue(name).layout),
+            liveness_limit_s=wrong.liveness_limit_s(limit_s),
+        )
+    for item in config["instruments"]:
+        fee_bps = wrong.fee(config["fees_bps"][item["venue"]])
+        symbol = wrong.symbol(item["venue"], item["symbol"])
+        number = engine.add_instrument(item["venue"], symbol, fee_bps=fee_bps)
+        assert number == item["id"]
+    opens, closes = wrong.thresholds(config["open_net_bps"], config["close_net_bps"])
+    engine.set_pairs([Pair(p["rule"], p["a"], p["b"], opens, closes) for p in config["pairs"]])
+    taken = _Taken()
+    engine.on_signals = taken.take
+    lines: dict[int, Any] = {}
+    for entry in wrong.entries(played.entries):
+        match entry.kind:
+            case Kind.OPENED:
+                if entry.line not in lines:
+                    lines[entry.line] = engine.line(entry.json()["venue"])
+                lines[entry.line].open(entry.ts_rx, entry.mono_rx)
+            case Kind.READ:
+                lines[entry.line].feed(entry.payload, entry.ts_rx, entry.mono_rx)
+            case Kind.LOST:
+                lines[entry.line].lose(entry.ts_rx, entry.mono_rx)
+            case Kind.TICK:
+                engine.advance(entry.ts_rx, entry.mono_rx)
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for item in config["instruments"]:
+        counts.setdefault(item["venue"], {})[item["symbol"]] = engine.counts(item["id"])
+    assert engine.callback_errors == 0
+    return judge(
+        played.truth,
+        wrong.signals(taken.all()),
+        plants=played.plan.plants,
+        baits=played.plan.baits,
+        counts=counts,
+    )
+
+
+def is_right(verdict: Verdict) -> bool:
+    """Judge as the demo does."""
+    return verdict.ok and not verdict.baits_taken
+
+
+class TestARightEngine:
+    @pytest.mark.parametrize("seed", range(100, 124))
+    def test_it_finds_everything_and_makes_nothing_up(self, seed: int) -> None:
+        played = play(seed)
+        verdict = run(played)
+        assert is_right(verdict), verdict.details
+        assert verdict.found == verdict.planted == [plant.id for plant in played.plan.plants]
+        assert len(verdict.planted) == 8
+        assert verdict.baits == 8
+        assert (verdict.missed, verdict.false, verdict.lost) == (0, 0, 0)
+        assert verdict.unseen == {}
+
+    @pytest.mark.kernel
+    @pytest.mark.parametrize("seed", [100, 101, 102])
+    def test_it_is_right_at_every_instruction_set_level(self, seed: int, isa: str) -> None:
+        assert isa in isa_levels()
+        assert is_right(run(play(seed), isa=isa))
+
+    @pytest.mark.parametrize("seed", range(200, 206))
+    @pytest.mark.parametrize("faults", [("cut",), ("cut", "refuse")])
+    def test_it_is_right_when_connections_break(self, seed: int, faults: tuple[str, ...]) -> None:
+        played = play(seed, faults)
+        assert any(entry.kind is Kind.LOST for entry in played.entries)
+        verdict = run(played)
+        assert is_right(verdict), verdict.details
+        assert verdict.found == verdict.planted
+        assert verdict.planted or "refuse" in faults
+
+    @pytest.mark.parametrize("size", [1, 7, 64])
+    def test_it_is_right_however_its_reads_are_cut(self, size: int) -> None:
+        def cut(entries: list[Entry]) -> Iterable[Entry]:
+            for entry in entries:
+                pieces = range(0, len(entry.payload), size) if entry.kind is Kind.READ else ()
+                yield from (entry._replace(payload=entry.payload[at : at + size]) for at in pieces)
+                if not pieces:
+                    yield entry
+
+        assert is_right(run(play(100), Mutation(entries=cut)))
+
+
+_SWAP = {
+    Slot.BID: Slot.ASK, Slot.ASK: Slot.BID, Slot.BID_QTY: Slot.ASK_QTY, Slot.ASK_QTY: Slot.BID_QTY,
+    Slot.BIDS: Slot.ASKS, Slot.ASKS: Slot.BIDS,
+}  # fmt: skip
+_SWAP_QTY = {Slot.BID_QTY: Slot.ASK_QTY, Slot.ASK_QTY: Slot.BID_QTY}
+
+
+def reslot(layout: Layout, swap: dict[Slot, Slot]) -> Layout:
+    """Return a layout in which some slots have changed places."""
+    return replace(
+        layout,
+        messages=tuple(
+            replace(
+                message,
+                fields={
+                    path: item._replace(slot=swap.get(item.slot, item.slot))
+                    for path, item in message.fields.items()
+                },
+            )
+            for message in layout.messages
+        ),
+    )
+
+
+def without_every_1000th(entries: list[Entry]) -> Iterable[Entry]:
+    """Yield entries, but not every 1000th read."""
+    reads = 0
+    for entry in entries:
+        reads += entry.kind is Kind.READ
+        if entry.kind is not Kind.READ or reads % 1000:
+            yield entry
+
+
+def without_losses(entries: list[Entry]) -> Iterable[Entry]:
+    """Yield entries, but let nobody know that a connection was lost."""
+    lost: set[int] = set()
+    for entry in entries:
+        if entry.kind is Kind.LOST:
+            lost.add(entry.line)
+        elif entry.kind is not Kind.OPENED or entry.line not in lost:
+            yield entry
+
+
+def one_read_late(entries: list[Entry]) -> Iterable[Entry]:
+    """Yield entries, each read's bytes with the stamp of the next one."""
+    held: Entry | None = None
+    for entry in entries:
+        if entry.kind is not Kind.READ:
+            yield entry
+            continue
+        if held is not None:
+            yield held._replace(ts_rx=entry.ts_rx, mono_rx=entry.mono_rx)
+        held = entry
+
+
+def exchanged(name: str, symbol: str) -> str:
+    """Take one symbol for another at the first venue."""
+    one, other = (venue(name).native(unified) for unified in ("BTC/USDT", "ETH/USDT"))
+    return {one: other, other: one}.get(symbol, symbol) if name == venue_names()[0] else symbol
+
+
+def changed(field_name: str, change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what changes one field of every signal."""
+
+    def apply(signals: Any) -> Any:
+        signals[field_name] = change(signals[field_name])
+        return signals
+
+    return apply
+
+
+MUTANTS: dict[str, Mutation] = {
+    "ignores-fees": Mutation(fee=lambda bps: 0.0),
+    "takes-one-fee-of-two": Mutation(fee=lambda bps: bps / 2),
+    "swaps-sides": Mutation(layout=lambda layout: reslot(layout, _SWAP)),
+    "swaps-sizes": Mutation(layout=lambda layout: reslot(layout, _SWAP_QTY)),
+    "keeps-a-frozen-leg": Mutation(liveness_limit_s=lambda seconds: 1e9),
+    "is-quick-to-call-a-leg-frozen": Mutation(liveness_limit_s=lambda seconds: 0.02),
+    "drops-one-message-in-1000": Mutation(entries=without_every_1000th),
+    "stamps-late": Mutation(entries=one_read_late),
+    "opens-a-little-too-late": Mutation(thresholds=lambda opens, closes: (opens + 2.0, closes)),
+    "opens-a-little-too-soon": Mutation(thresholds=lambda opens, closes: (opens - 2.0, closes - 2)),
+    "never-closes": Mutation(thresholds=lambda opens, closes: (opens, -4000.0)),
+    "mixes-symbols-up": Mutation(symbol=exchanged),
+    "is-silent": Mutation(signals=lambda signals: signals[:0]),
+    "forgets-one-signal": Mutation(signals=lambda signals: np.delete(signals, len(signals) // 2)),
+    "says-one-thing-twice": Mutation(signals=lambda signals: np.append(signals, signals[-1:])),
+    "tells-gross-for-net": Mutation(signals=changed("net_bps", lambda bps: bps + 0.02)),
+    "tells-a-wrong-size": Mutation(signals=changed("qty", lambda qty: qty * (1 + 1e-6))),
+    "turns-legs-round": Mutation(signals=changed("legs", lambda legs: legs[:, [1, 0, 2, 3]])),
+}
+
+
+class TestAWrongEngine:
+    @pytest.mark.parametrize("seed", [100, 104])
+    @pytest.mark.parametrize("name", MUTANTS)
+    def test_it_fails(self, name: str, seed: int) -> None:
+        verdict = run(play(seed), MUTANTS[name])
+        assert not is_right(verdict)
+        assert verdict.details != []
+
+    @pytest.mark.parametrize("seed", [200, 201, 202])
+    def test_it_fails_when_it_does_not_learn_of_losses(self, seed: int) -> None:
+        played = play(seed, faults=("cut", "refuse"))
+        assert not is_right(run(played, Mutation(entries=without_losses)))
+
+    def test_a_frozen_leg_that_is_kept_is_named_as_a_bait_that_was_taken(self) -> None:
+        taken = [
+            bait.kind
+            for seed in (100, 101, 102, 103)
+            for bait in play(seed).plan.baits
+            if bait.id in run(play(seed), MUTANTS["keeps-a-frozen-leg"]).baits_taken
+        ]
+        assert taken
+        assert set(taken) == {"frozen_leg"}
+
+    def test_fees_that_are_ignored_take_baits(self) -> None:
+        kinds = {
+            bait.kind
+            for bait in play(100).plan.baits
+            if bait.id in run(play(100), MUTANTS["ignores-fees"]).baits_taken
+        }
+        assert "net_negative" in kinds
+
+
+# ------------------------------------------------------------------ real sockets
+
+
+async def demo_of(
+    prepare: Callable[[Runtime], None] = lambda runtime: None, **options: Any
+) -> tuple[Demo, dict[str, Any]]:
+    """Run a demo."""
+    said: list[str] = []
+    demo = Demo(DemoOptions(**options), say=said.append, prepare=prepare)
+    report = await demo.run()
+    assert any("ready" in text for text in said)
+    return demo, report
+
+
+async def test_a_demo_of_6_seconds_is_right() -> None:
+    demo, report = await demo_of(seconds=6.0, seed=8_086_471)
+    assert demo.is_right, demo.verdict.details
+    assert report["planted"] == report["found"] >= 8
+    assert (report["missed"], report["false"], report["lost"], report["unseen"]) == (0, 0, 0, 0)
+    assert report["baits"] >= 8
+    assert report["baits_taken"] == 0
+    assert report["messages"] > 20_000
+    assert report["opportunities"] >= report["planted"]
+    assert all(fields["state"] == "live" for fields in report["venues"].values())
+    assert all(fields["reconnects"] == 0 for fields in report["venues"].values())
+    assert sum(fields["messages"] for fields in report["venues"].values()) >= report["messages"]
+    assert "false 0" in demo.summary(report)
+
+
+async def test_broken_connections_are_mended_and_wrong_engines_are_found_at_the_same_time() -> None:
+    def without_pairs(runtime: Runtime) -> None:
+        runtime.engine.set_pairs([])
+
+    def forgetful(runtime: Runtime) -> None:
+        take = runtime.engine.on_signals
+        batches: list[int] = []
+
+        def lossy(signals: Any) -> None:
+            batches.append(len(signals))
+            if take is not None and len(batches) % 7:
+                take(signals)
+
+        runtime.engine.on_signals = lossy
+
+    def unsubscribed(runtime: Runtime) -> None:
+        for session in runtime.sessions.values():
+            session.streams.clear()
+
+    def half_deaf(runtime: Runtime) -> None:
+        session = next(iter(runtime.sessions.values()))
+        session.streams[:] = [item for item in session.streams if item[1] is Record.TRADE]
+
+    mended, silent, lossy, deaf, half = await asyncio.gather(
+        demo_of(seconds=6.0, seed=31, faults=("cut", "refuse")),
+        demo_of(without_pairs, seconds=2.0, seed=32),
+        demo_of(forgetful, seconds=2.0, seed=33),
+        demo_of(unsubscribed, seconds=2.0, seed=34),
+        demo_of(half_deaf, seconds=2.0, seed=35),
+    )
+    demo, report = mended
+    assert demo.is_right, demo.verdict.details
+    assert (report["missed"], report["false"], report["lost"]) == (0, 0, 0)
+    assert report["found"] == report["planted"] >= 1
+    for fields in report["venues"].values():
+        is_back = fields["gaps"] == fields["reconnects"]  # the last refusals may outlast the run
+        assert fields["gaps"] >= 1
+        assert is_back or fields["gaps"] == fields["reconnects"] + 1
+        assert is_back or fields["state"] != "live"
+    assert any(fields["reconnects"] for fields in report["venues"].values())
+    assert silent[1]["missed"] > 0
+    assert lossy[1]["missed"] > 0
+    assert not silent[0].is_right
+    assert not lossy[0].is_right
+    assert deaf[1]["found"] == 0
+    assert not deaf[0].is_right, "nothing was received, nothing was found, and it counts as right"
+    assert "! none of 3 planted opportunities was received" in deaf[0].summary(deaf[1])
+    assert not half[0].is_right
+
+
+class TestWhatProvesNothing:
+    """The judge compares an engine with what it received; this is about the rest."""
+
+    PLANTS: ClassVar = [{"id": 1}, {"id": 2}]
+
+    def found(
+        self, verdict: Verdict, sent: tuple[int, int], faults: tuple[str, ...] = ()
+    ) -> list[str]:
+        """Return what is wrong when 7 quotes and 2 trades of one venue were received."""
+        one = venue_names()[0]
+        kinds = {m.record: m.kind for m in venue(one).layout.messages if m.record}
+        truth = Truth()
+        truth.counts[one, "A", kinds[Record.QUOTE]] = 3
+        truth.counts[one, "B", kinds[Record.QUOTE]] = 4
+        truth.counts[one, "A", kinds[Record.TRADE]] = 2
+        demo = Demo(DemoOptions(faults=faults))
+        demo.verdict = verdict
+        counts = {one: dict(zip(("quotes", "trades"), sent, strict=True))}
+        return demo._find_unproved(truth, {"plants": self.PLANTS, "sent": counts})
+
+    def test_a_run_in_which_everything_arrived_proves_something(self) -> None:
+        assert self.found(Verdict(planted=[1, 2]), (7, 2)) == []
+
+    @pytest.mark.parametrize("faults", [(), ("cut",)])
+    def test_one_in_which_no_plant_arrived_does_not(self, faults: tuple[str, ...]) -> None:
+        found = self.found(Verdict(), (7, 2), faults)
+        assert found == ["none of 2 planted opportunities was received"]
+
+    def test_one_in_which_a_plant_was_not_seen_does_not_unless_connections_broke(self) -> None:
+        verdict = Verdict(planted=[1], unseen={2: "it was never sent"})
+        assert self.found(verdict, (7, 2)) == ["plant 2 was not seen: it was never sent"]
+        assert self.found(verdict, (7, 2), ("cut",)) == []
+
+    @pytest.mark.parametrize(("sent", "word"), [((8, 2), "7 quotes"), ((7, 3), "2 trades")])
+    def test_one_in_which_a_message_is_missing_does_not_unless_connections_broke(
+        self, sent: tuple[int, int], word: str
+    ) -> None:
+        found = self.found(Verdict(planted=[1, 2]), sent)
+        assert [word in text for text in found] == [True]
+        assert self.found(Verdict(planted=[1, 2]), sent, ("refuse",)) == []
+
+
+def test_a_demo_needs_two_venues_that_exist() -> None:
+    with pytest.raises(UsageError, match="two venues"):
+        Demo(DemoOptions(venues=venue_names()[:1]))
+    with pytest.raises(UsageError, match="unknown venue"):
+        Demo(DemoOptions(venues=("nowhere", "elsewhere")))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"seconds": 1.9}, {"seconds": float("nan")}, {"seconds": float("inf")}, {"faults": ("x",)},
+     {"venues": venue_names()[:1] * 2}],
+)  # fmt: skip
+def test_a_demo_that_cannot_be_played_is_refused_before_anything_starts(
+    options: dict[str, Any],
+) -> None:
+    with pytest.raises(UsageError):
+        Demo(DemoOptions(**options))
+
+
+# ------------------------------------------------------------------ the view
+
+
+def status(**changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "title": "local venues, seed 7",
+        "venues": {
+            "one": {"state": "live", "alive": True, "messages": 1234567, "rate": 1500.4,
+                    "reconnects": 2, "errors": 3},
+            "other": {"state": "live", "alive": False, "messages": 0, "rate": 0.0,
+                      "reconnects": 0, "errors": 0},
+            "third": {"state": "backing-off", "alive": False, "messages": 0, "rate": 0.0,
+                      "reconnects": 0, "errors": 0},
+        },
+        "prices": [["one:BTC/USDT", 61837.63, 61837.64, True], ["other:A/B", 0.0, 0.0, False]],
+        "signals": [["OPEN", "one:BTC/USDT", "other:BTC/USDT", 1.2345, 0.25],
+                    ["CLOSE", "one:BTC/USDT", "other:BTC/USDT", -0.5, 0.25]],
+        "wire_to_signal_ns": {"p50": 41_500, "p99": 120_000, "p99_9": 200_000, "max": 1_234_567},
+        "opens": 17,
+        "signals_written": 99,
+        "elapsed_s": 3.2,
+        "seconds": 20.0,
+    }  # fmt: skip
+    return {**fields, **changes}
+
+
+def drawn(what: dict[str, Any], width: int = 120) -> str:
+    """Return a status as a terminal shows it."""
+    from rich.console import Console
+
+    console = Console(record=True, file=io.StringIO(), width=width)
+    console.print(view.render(what))
+    return console.export_text()
+
+
+class TestRendering:
+    def test_everything_of_a_status_is_drawn(self) -> None:
+        text = drawn(status())
+        for word in (
+            "seed 7", "one", "live", "1,234,567", "1,500", "silent", "backing-off",
+            "61,837.63", "61,837.64", "OPEN", "CLOSE", "+1.23", "-0.50", "0.25",
+            "17 opportunities", "99 signals", "41.5 µs", "120.0 µs", "1,234.6 µs", "3/20 s",
+        ):  # fmt: skip
+            assert word in text
+
+    def test_a_status_of_a_run_that_has_just_begun_is_drawn(self) -> None:
+        none = dict.fromkeys(("p50", "p99", "p99_9", "max"), 0)
+        text = drawn(status(prices=[], signals=[], wire_to_signal_ns=none, venues={}))
+        assert "0.0 µs" in text
+
+    def test_a_narrow_terminal_is_enough(self) -> None:
+        assert "one" in drawn(status(), width=40)
+
+    def test_it_survives_the_way_through_json(self) -> None:
+        assert drawn(json.loads(json.dumps(status()))) == drawn(status())
+
+
+class TestTheViewsProcess:
+    def statuses(self, monkeypatch: pytest.MonkeyPatch, text: str) -> list[str]:
+        """Return the titles that were drawn from a text on standard input."""
+        titles: list[str] = []
+        render = view.render
+
+        def noting(what: dict[str, Any]) -> Any:
+            found = render(what)
+            titles.append(what["title"])
+            return found
+
+        monkeypatch.setattr(view, "render", noting)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        assert view.main() == 0
+        return titles
+
+    def test_every_line_is_drawn_until_the_end(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        text = "".join(json.dumps(status(title=name)) + "\n" for name in "abc")
+        assert self.statuses(monkeypatch, text) == ["a", "b", "c"]
+
+    def test_a_torn_line_is_skipped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        whole = json.dumps(status(title="whole")) + "\n"
+        for at in range(1, len(whole) - 1, 37):
+            with monkeypatch.context() as patch:
+                assert self.statuses(patch, whole[:at] + "\n" + whole) == ["whole"]
+
+    def test_an_interrupt_ends_it_without_a_word(self) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "crosswire.watch.view"],
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin
+        process.stdin.write(json.dumps(status()).encode() + b"\n")
+        process.stdin.flush()
+        stat = Path(f"/proc/{process.pid}/stat")
+        waiting = bytearray(4)
+        while True:  # until it has read the line and waits for the next
+            ioctl(process.stdin.fileno(), FIONREAD, waiting)
+            if not any(waiting) and stat.read_text().rpartition(")")[2].split()[0] == "S":
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+        assert b"Traceback" not in err
+
+
+class TestThePipeToTheView:
+    async def test_a_view_that_does_not_read_delays_nothing_and_drops_are_counted(self) -> None:
+        pipe = view.ViewPipe()
+        os.kill(pipe._process.pid, signal.SIGSTOP)
+        shown = 0
+        while pipe.dropped < 50:
+            pipe.show(status(title=f"status {shown}"))
+            shown += 1
+            assert shown < 5000, "the pipe holds more than any pipe does"
+        assert shown - pipe.dropped > 0
+        os.kill(pipe._process.pid, signal.SIGCONT)
+        await asyncio.wait_for(pipe.close(), 30)
+        assert pipe._process.returncode == 0
+
+    async def test_a_view_that_is_gone_delays_nothing(self) -> None:
+        pipe = view.ViewPipe()
+        pipe._process.kill()
+        await asyncio.to_thread(pipe._process.wait)
+        pipe.show(status())
+        pipe.show(status())
+        assert pipe.dropped == 2
+        await asyncio.wait_for(pipe.close(), 30)
+
+    async def test_every_status_arrives_whole_or_is_counted_as_dropped(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        copy = tmp_path / "copy"
+        popen = subprocess.Popen
+        with copy.open("wb") as file:
+            monkeypatch.setattr(
+                subprocess, "Popen", lambda command, stdin: popen(["cat"], stdin=stdin, stdout=file)
+            )
+            pipe = view.ViewPipe()
+        shown = 0
+        long = "x" * 5000
+        for _ in range(20):
+            os.kill(pipe._process.pid, signal.SIGSTOP)
+            dropped = pipe.dropped
+            while pipe.dropped == dropped:
+                pipe.show(status(title=long))
+                shown += 1
+            os.kill(pipe._process.pid, signal.SIGCONT)
+            size = -1
+            while size != copy.stat().st_size:  # until it has caught up
+                size = copy.stat().st_size
+                await asyncio.sleep(0.02)
+        await asyncio.wait_for(pipe.close(), 30)
+        whole = 0
+        for line in copy.read_bytes().splitlines():
+            try:
+                whole += json.loads(line)["title"] == long
+            except ValueError:
+                continue
+        assert whole + pipe.dropped == shown
