@@ -1,0 +1,1 @@
+"""Benchmarks: asv suites per floor, and `python -m benchmarks.compare` against other libraries."""

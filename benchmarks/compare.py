@@ -1,0 +1,552 @@
+"""Compare crosswire with other libraries: `python -m benchmarks.compare [--only NAME] [--json]`.
+
+Every row times ours and one peer in one process on the thread's CPU clock, in short windows by
+turns, and gives the median ratio of neighbouring windows (peer / ours: how many times cheaper
+ours is) with a bootstrap 95 % interval. The rows:
+
+=========================  =====================================================================
+decode/KIND/PEER           server frames to QUOTE or TRADE rows, against a peer's decoder
+pipeline/signal/PEER       8 venues, tops and crosses net of fees, 64 messages a read
+pipeline/signal-single/..  the same with one message a read
+receive/loopback/PEER      150-byte text frames from a firehose, frames only
+receive/loopback-*/PEER    the same with binary frames, with other reads, or decoded further
+unmask/SIZE/PEER           unmasking in place, called from Python
+=========================  =====================================================================
+
+A name ending in ``@LEVEL`` forces that instruction-set level; all others take the best one.
+
+Exit: 0 done, 1 ours lost messages or does not agree with a peer on the signals, 2 usage, 3 a peer
+is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from crosswire.codec import mask
+from crosswire.engine import isa_levels
+
+from . import common, loopback, peers
+from .common import Sample, Side
+
+KIB_64 = 65536
+
+
+class DisagreementError(Exception):
+    """Ours lost messages, or found other signals than a peer in the same messages."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure: windows of each side in memory, and on loopback."""
+
+    windows: int
+    turns: int
+
+
+FULL = Effort(windows=60, turns=15)
+QUICK = Effort(windows=12, turns=3)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row to be measured.
+
+    Attributes:
+        name: of the row.
+        package: the peer's, for its version; empty for what Python itself has.
+        peer: what the peer is called in the row, behind its package and version.
+        method: what is timed on either side, and what is unequal in it.
+        measure: does it.
+    """
+
+    name: str
+    package: str
+    peer: str
+    method: str
+    measure: Callable[[Effort], Sample]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row as it is reported."""
+
+    name: str
+    ours_ns: float
+    peer: str
+    peer_ns: float
+    ratio: float
+    low: float
+    high: float
+    method: str
+
+
+# ------------------------------------------------------------------ decode
+
+DECODE = (
+    "ours: Line.feed of chunks of 1,000 server frames, 16 KiB at a time, into on_quotes/on_trades "
+    "batches; it includes the copy into the receive buffer, frame headers, the UTF-8 check, the "
+    "symbol lookup, the top of book and the check for pairs (there are none). peer: one "
+    "ready-made bytes object per message, no frames, {}"
+)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """One kind of message and the peers that decode it."""
+
+    kind: str
+    venue: str
+    messages: Callable[[], Sequence[bytes]]
+    symbols: Sequence[str]
+    against: Sequence[tuple[str, str, Callable[[Sequence[bytes]], peers.Job], str]]
+
+
+_TYPED = "typed Struct with lax floats (gc=False, strict=False) and attribute access"
+_ROW = "and arr[i] = (tuple) of 6 fields with the symbol's number from a dict"
+_FLOATS = "loads() and float() of four strings"
+
+DECODINGS = (
+    Decoding(
+        "bookTicker",
+        "binance",
+        common.book_tickers,
+        common.SYMBOLS,
+        (
+            ("msgspec-typed", "msgspec", peers.msgspec_typed, _TYPED),
+            ("msgspec-rows", "msgspec", peers.msgspec_rows, f"{_TYPED} {_ROW}"),
+            ("orjson", "orjson", peers.orjson_floats, _FLOATS),
+            ("orjson-rows", "orjson", peers.orjson_rows, f"{_FLOATS} {_ROW}"),
+            ("json", "", peers.json_floats, _FLOATS),
+            ("json-rows", "", peers.json_rows, f"{_FLOATS} {_ROW}"),
+        ),
+    ),
+    Decoding(
+        "combined",
+        "binance",
+        common.combined,
+        common.SYMBOLS,
+        (("msgspec-typed", "msgspec", peers.msgspec_combined, _TYPED),),
+    ),
+    Decoding(
+        "trade",
+        "binance",
+        common.trades,
+        common.SYMBOLS,
+        (("msgspec-typed", "msgspec", peers.msgspec_trade, _TYPED),),
+    ),
+    Decoding(
+        "okx-bbo",
+        "okx",
+        common.okx_bbo,
+        common.OKX_SYMBOLS,
+        (("msgspec-typed", "msgspec", peers.msgspec_okx, _TYPED),),
+    ),
+)
+
+
+def _decode_side(decoding: Decoding, isa: str | None) -> Side:
+    engine, line = common.quotes_line(decoding.venue, decoding.symbols, isa)
+    chunks = common.chunks(decoding.messages())
+    engine.on_quotes = engine.on_trades = len
+
+    def run() -> None:
+        for chunk in chunks:
+            line.feed(chunk, 1, 1)
+
+    run()
+    if engine.errors or engine.message_count != len(decoding.messages()):
+        raise DisagreementError(
+            f"{decoding.kind}: {engine.message_count} messages, errors {engine.errors}"
+        )
+    hits, misses = line.predictions
+    if misses > hits // 100:
+        _say(f"{decoding.kind}: {misses} of {hits + misses} messages were not predicted")
+    return Side(run)
+
+
+def _decode_cases(isa: str | None) -> Iterator[Case]:
+    for decoding in DECODINGS:
+        for name, package, job, work in decoding.against:
+
+            def measure(
+                effort: Effort,
+                decoding: Decoding = decoding,
+                job: Callable[[Sequence[bytes]], peers.Job] = job,
+            ) -> Sample:
+                messages = decoding.messages()
+                return common.interleave(
+                    _decode_side(decoding, isa),
+                    Side(job(messages)),
+                    len(messages),
+                    windows=effort.windows,
+                )
+
+            yield Case(
+                f"decode/{decoding.kind}/{name}",
+                package,
+                "" if package else f"json of Python {platform.python_version()}",
+                DECODE.format(work),
+                measure,
+            )
+
+
+# ------------------------------------------------------------------ pipeline
+
+PIPELINE = (
+    "8 venues x 64 symbols, {} a read, venues by turns; ours: frames to signals in the ring, every "
+    "pair of venues watched both ways, batches handed to Python; peer: ready-made bytes objects, "
+    "msgspec typed, net tops in lists per symbol, best bid against best ask, routes one by one "
+    "only where they may be open. Both found the same opens, updates and closes first"
+)
+
+
+def _agree(market: common.MarketEngine, peer: peers.MsgspecPipeline) -> None:
+    events = [0, 0, 0, 0]
+
+    def count(signals: Any) -> None:
+        for event in signals["event"].tolist():
+            events[event] += 1
+
+    market.begin()
+    market.engine.on_signals = count
+    market.run()
+    peer.begin()
+    peer.run()
+    market.engine.on_signals = len
+    if (events[1], events[2], events[3]) != (peer.opens, peer.updates, peer.closes):
+        raise DisagreementError(
+            f"ours has {events[1:]} opens, updates and closes, the peer "
+            f"{[peer.opens, peer.updates, peer.closes]}; errors {market.engine.errors}"
+        )
+    if not peer.opens:
+        raise DisagreementError("no signal was found: the input is wrong")
+
+
+def _pipeline_cases(isa: str | None) -> Iterator[Case]:
+    for name, read_messages, text in (
+        ("signal", 64, "64 messages"),
+        ("signal-single", 1, "one message"),
+    ):
+
+        def measure(effort: Effort, read_messages: int = read_messages) -> Sample:
+            market = common.MarketEngine(read_messages, isa)
+            peer = peers.MsgspecPipeline(read_messages)
+            _agree(market, peer)
+            return common.interleave(
+                Side(market.run, market.begin),
+                Side(peer.run, peer.begin),
+                market.messages,
+                windows=effort.windows,
+            )
+
+        yield Case(
+            f"pipeline/{name}/msgspec",
+            "msgspec",
+            "+ Python",
+            PIPELINE.format(text),
+            measure,
+        )
+
+
+# ------------------------------------------------------------------ receive
+
+RECEIVE = (
+    "150-byte {} in bursts of 256 KiB from a raw-socket server process, read when all is there; "
+    "each client has a connection of its own by turns, all on uvloop in one thread, CPU of that "
+    "thread per message, kernel included. ours: BufferedProtocol on Line.window()/received(), reads "
+    "of {} KiB, {}. peer: {}"
+)
+
+MODES = {
+    "text": (
+        "text frames",
+        "frames only: a layout without messages, so that each text is checked as UTF-8 and counted",
+    ),
+    "binary": (
+        "binary frames",
+        "frames only: each message is refused unread (MESSAGE_BINARY) and counted",
+    ),
+    "counted": (
+        "text frames of combined bookTickers",
+        "a layout of one COUNTED kind, so that every message takes the order-free scan",
+    ),
+    "rows": (
+        "text frames of combined bookTickers",
+        "every message decoded into rows for on_quotes, tops updated",
+    ),
+}
+
+
+def _receive_case(
+    name: str, mode: str, read_kib: int, peer: str, work: str, client: Any, count: int
+) -> Case:
+    sent, what = MODES[mode]
+
+    def measure(effort: Effort) -> Sample:
+        return loopback.take_turns(
+            "quotes" if mode in ("counted", "rows") else mode,
+            loopback.ours(mode, read_kib * 1024),
+            client,
+            windows=effort.turns,
+            counts=(300_000, count),
+        )
+
+    package = "" if peer == "bytes-counted" else peer
+    text = "" if package else "BufferedProtocol that counts bytes"
+    return Case(name, package, text, RECEIVE.format(sent, read_kib, what, work), measure)
+
+
+def _receive_cases() -> Iterator[Case]:
+    count = "counts {} in Python"
+    others = (
+        ("picows", count.format("frames"), loopback.picows_counted, 80_000),
+        ("aiohttp", "one receive() a message", loopback.aiohttp_counted, 20_000),
+        ("websockets", "asyncio API, one recv() a message", loopback.websockets_counted, 6_000),
+    )
+    for suffix, mode, read_kib, has_others in (
+        ("", "text", 64, True),
+        ("-16KiB", "text", 16, False),
+        ("-binary", "binary", 64, True),
+        ("-counted", "counted", 64, False),
+        ("-rows", "rows", 64, True),
+    ):
+        floor = f"counts bytes in reads of {read_kib} KiB; below 1 is expected"
+        yield _receive_case(
+            f"receive/loopback{suffix}/bytes-counted",
+            mode,
+            read_kib,
+            "bytes-counted",
+            floor,
+            loopback.bytes_counted(read_kib * 1024),
+            300_000,
+        )
+        for peer, work, client, messages in others if has_others else ():
+            yield _receive_case(
+                f"receive/loopback{suffix}/{peer}", mode, read_kib, peer, work, client, messages
+            )
+
+
+# ------------------------------------------------------------------ unmask
+
+UNMASK = (
+    "{} bytes in cache, called from Python, nothing subtracted; ours: codec.mask() in place, "
+    "peer: {}"
+)
+
+
+def _unmask_cases(isa: str | None) -> Iterator[Case]:
+    for name, size, calls in (("64KiB", KIB_64, 500), ("130B", 130, 5000)):
+        yield Case(
+            f"unmask/{name}/memcpy",
+            "",
+            "memcpy (bytearray slice)",
+            UNMASK.format(size, "dst[:] = src between two bytearrays, which is a memcpy"),
+            lambda effort, size=size, calls=calls: _unmask_against_copy(isa, size, calls, effort),
+        )
+        yield Case(
+            f"unmask/{name}/websockets",
+            "websockets",
+            "apply_mask",
+            UNMASK.format(size, "websockets.speedups.apply_mask, which gives new bytes"),
+            lambda effort, size=size, calls=calls: _unmask_against_websockets(
+                isa, size, calls, effort
+            ),
+        )
+
+
+KEY = bytes.fromhex("37fa213d")
+
+
+def _mask_job(isa: str | None, size: int) -> peers.Job:
+    data = bytearray(size)
+    return (lambda: mask(data, KEY)) if isa is None else (lambda: mask(data, KEY, 0, isa))
+
+
+def _unmask_against_copy(isa: str | None, size: int, calls: int, effort: Effort) -> Sample:
+    source, target = bytearray(size), bytearray(size)
+
+    def copy() -> None:
+        target[:] = source
+
+    return common.interleave(
+        Side(_mask_job(isa, size)),
+        Side(copy),
+        1,
+        windows=effort.windows,
+        repeat=(calls, calls),
+    )
+
+
+def _unmask_against_websockets(isa: str | None, size: int, calls: int, effort: Effort) -> Sample:
+    from websockets.speedups import apply_mask
+
+    data = bytes(size)
+    return common.interleave(
+        Side(_mask_job(isa, size)),
+        Side(lambda: apply_mask(data, KEY)),
+        1,
+        windows=effort.windows,
+        repeat=(calls, calls),
+    )
+
+
+# ------------------------------------------------------------------ rows
+
+
+def cases() -> list[Case]:
+    """Return every row that can be measured, in the order of the report."""
+
+    def by_level(isa: str | None) -> Iterator[Case]:
+        yield from _decode_cases(isa)
+        yield from _pipeline_cases(isa)
+        yield from _unmask_cases(isa)
+
+    found = [*by_level(None), *_receive_cases()]
+    for level in isa_levels():
+        for case in by_level(level):
+            found.append(
+                Case(f"{case.name}@{level}", case.package, case.peer, case.method, case.measure)
+            )
+    return found
+
+
+def chosen(names: Sequence[str]) -> list[Case]:
+    """Return the cases of these names or groups; all of them for no name.
+
+    A group is the beginning of a name: ``decode``, ``decode/bookTicker``; ``@base`` is the group
+    of that level.
+    """
+
+    def is_in(name: str, wanted: str) -> bool:
+        return (
+            name == wanted
+            or name.startswith(f"{wanted}/")
+            or (wanted.startswith("@") and name.endswith(wanted))
+        )
+
+    return [c for c in cases() if not names or any(is_in(c.name, wanted) for wanted in names)]
+
+
+def missing(found: Sequence[Case]) -> list[str]:
+    """Return the packages of peers that are not installed."""
+    lacking = set()
+    wanted = {case.package for case in found if case.package}
+    if any(case.name.startswith("receive") for case in found):
+        wanted.add("uvloop")
+    for package in wanted:
+        try:
+            importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            lacking.add(package)
+    return sorted(lacking)
+
+
+def measured(case: Case, effort: Effort) -> Row:
+    """Measure a case."""
+    sample = case.measure(effort)
+    ratio = common.ratio_of(sample)
+    version = importlib.metadata.version(case.package) if case.package else ""
+    return Row(
+        name=case.name,
+        ours_ns=round(common.median(sample.ours_ns), 2),
+        peer=f"{case.package} {version} {case.peer}".strip(),
+        peer_ns=round(common.median(sample.peer_ns), 2),
+        ratio=round(ratio.ratio, 3),
+        low=round(ratio.low, 3),
+        high=round(ratio.high, 3),
+        method=case.method,
+    )
+
+
+# ------------------------------------------------------------------ the command
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _print_table(rows: Sequence[Row], machine: dict[str, Any], isa: str) -> None:
+    print(", ".join(f"{key} {value}" for key, value in machine.items()), f"isa {isa}", sep=", ")
+    print(f"{'row':<42} {'ours ns':>10} {'peer ns':>10} {'ratio':>8}  95 %             peer")
+    for row in rows:
+        interval = f"{row.low:.2f} .. {row.high:.2f}"
+        print(
+            f"{row.name:<42} {row.ours_ns:>10,.1f} {row.peer_ns:>10,.1f} {row.ratio:>7.2f}x  "
+            f"{interval:<16} {row.peer}"
+        )
+    print("\nns are thread CPU time per message (unmask: per call), medians; ratio is peer / ours.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compare",
+        description="Time crosswire and other libraries at the same work, in turns.",
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a row, a group such as decode/bookTicker, or a level such as @base; "
+        "may be given more than once",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object as the last line of standard output"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer windows, wider intervals")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    found = chosen(options.only)
+    if not found:
+        names = "\n  ".join(case.name for case in cases())
+        parser.error(f"no row is called {' or '.join(options.only)}; there are\n  {names}")
+    lacking = missing(found)
+    if lacking:
+        _say(
+            f"missing peers: {', '.join(lacking)}; install them with `pip install "
+            "crosswire[bench]` or `make bench`, or name rows that need none with --only"
+        )
+        if options.json:
+            print(json.dumps({"missing": lacking, "install": "pip install crosswire[bench]"}))
+        return 3
+    effort = QUICK if options.quick else FULL
+    machine, isa = common.machine(), common.best_isa()
+    rows = []
+    for i, case in enumerate(found, 1):
+        try:
+            row = measured(case, effort)
+        except DisagreementError as error:
+            _say(f"{case.name}: {error}")
+            if options.json:
+                print(json.dumps({"error": str(error), "name": case.name}))
+            return 1
+        rows.append(row)
+        _say(
+            f"[{i}/{len(found)}] {row.name}: {row.ours_ns:,.1f} against {row.peer_ns:,.1f} ns, "
+            f"{row.ratio:.2f}x ({row.low:.2f} .. {row.high:.2f})"
+        )
+    if options.json:
+        print(json.dumps({"machine": machine, "isa": isa, "rows": [asdict(row) for row in rows]}))
+    else:
+        _print_table(rows, machine, isa)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
