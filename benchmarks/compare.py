@@ -261,8 +261,8 @@ def _pipeline_cases(isa: str | None) -> Iterator[Case]:
 RECEIVE = (
     "150-byte {} in bursts of 256 KiB from a raw-socket server process, read when all is there; "
     "each client has a connection of its own by turns, all on uvloop in one thread, CPU of that "
-    "thread per message, kernel included. ours: BufferedProtocol on Line.window()/received(), reads "
-    "of {} KiB, {}. peer: {}"
+    "thread per message, kernel included. ours: BufferedProtocol on Line.window()/received(), "
+    "reads of {} KiB, {}. peer: {}"
 )
 
 MODES = {
