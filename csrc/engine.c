@@ -122,7 +122,8 @@ static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason) 
         } else {
             cw_top_invalidate(&self->books, i);
         }
-        written += cw_crosses_close(&self->crosses, &self->books, i, reason, &self->now, &self->ring);
+        written += cw_crosses_close(&self->crosses, &self->books, i, reason, &self->now,
+                                    &self->ring);
     }
     return written;
 }

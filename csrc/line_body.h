@@ -227,7 +227,8 @@ CW_HOT uint32_t take_plain_text(cw_line *self, const uint8_t *p, uint32_t header
 }
 
 /* A whole frame stands at p + header_len: a control frame or an unfragmented message. */
-static __attribute__((noinline)) uint32_t take_frame(cw_line *self, const cw_frame *frame, uint8_t *p, uint32_t *written) {
+static __attribute__((noinline)) uint32_t take_frame(cw_line *self, const cw_frame *frame,
+                                                     uint8_t *p, uint32_t *written) {
     uint8_t *payload = p + frame->header_len;
     uint32_t n = (uint32_t)frame->payload_len, fed = 0;
     if (frame->is_masked) ops_mask(payload, n, frame->mask, 0);

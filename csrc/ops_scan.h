@@ -67,8 +67,8 @@ static inline vec16 digits_of(vec16 window, uint32_t count, lanes k, vec16 *bad)
 
 static inline int is_zero(vec16 v) { return equal16(v, _mm_setzero_si128()) == 0xFFFF; }
 
-/* The digits of decimal text of n bytes (3..16) that ends at `end` and whose point stands `fraction`
- * digits before that, as one number; a second point is no digit and sets *bad.
+/* The digits of decimal text of n bytes (3..16) that ends at `end` and whose point stands
+ * `fraction` digits before that, as one number; a second point is no digit and sets *bad.
  *
  * In the window of 16 bytes that ends with the text, what stands before the point moves up by one,
  * so that the point falls out. */

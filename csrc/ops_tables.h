@@ -6,8 +6,8 @@
 
 extern const cw_ops cw_ops_base, cw_ops_avx2, cw_ops_avx512;
 
-/* The scanner and the hot path gain nothing from wider vectors, and gcc's code for them is slower at
- * the avx512 target (benchmarks.decode): both levels share these. */
+/* The scanner and the hot path gain nothing from wider vectors, and gcc's code for them is slower
+ * at the avx512 target (benchmarks.decode): both levels share these. */
 int cw_avx2_decimal(const uint8_t *p, size_t n, double *value, uint32_t *flags, uint32_t *at);
 int cw_avx2_scan(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row);
 int cw_avx2_scan_next(cw_scanner *self, cw_record *row);

@@ -181,9 +181,9 @@ CW_HOT uint32_t integer_len(const uint8_t *p, cw_step *step) {
         step->hint = (uint8_t)(n = digit_run(p));
     return n;
 }
-/* Prices and sizes. Returns the length, 0 for a disagreement. Most venues write a field with the same
- * number of decimals always: the step remembers how many, and one look tells that it still holds. A
- * field that keeps changing has its point searched for. */
+/* Prices and sizes. Returns the length, 0 for a disagreement. Most venues write a field with the
+ * same number of decimals always: the step remembers how many, and one look tells that it still
+ * holds. A field that keeps changing has its point searched for. */
 CW_HOT uint32_t match_decimal(const uint8_t *p, uint32_t n, const uint8_t *end, cw_step *step,
                               uint8_t *field, lanes k, matched *m) {
     const uint8_t *number_end = p + n;
@@ -440,8 +440,8 @@ static const uint8_t *walk_string(walk *w, const uint8_t *p, int *is_plain) {
     return refuse_here(w, w->end);
 }
 
-/* Write a key without its escapes to `out`; returns its length, above CW_KEY_MAX when it is none that
- * a layout may name. */
+/* Write a key without its escapes to `out`; returns its length, above CW_KEY_MAX when it is none
+ * that a layout may name. */
 static uint32_t unescape_key(const uint8_t *p, const uint8_t *end, uint8_t out[CW_KEY_MAX]) {
     static const char FROM[] = "\"\\/bfnrt", TO_BYTE[] = "\"\\/\b\f\n\r\t";
     uint32_t n = 0;

@@ -1,4 +1,4 @@
-/* test_cross.c — crosses between two instruments: opened, changed, closed, and each signal of it. */
+/* test_cross.c — crosses between two instruments: opened, changed, closed, signal by signal. */
 #include <math.h>
 
 #include "fixture.h"

@@ -103,8 +103,8 @@ int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *sym
 int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t count);
 
 /* Let time pass: a line silent for longer than its limit is dead, and what was open on it is
- * closed. A monotonic stamp that runs backwards is taken as standing still. Returns signals written;
- * the ring must have been drained. */
+ * closed. A monotonic stamp that runs backwards is taken as standing still. Returns signals
+ * written; the ring must have been drained. */
 uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now);
 
 /* A line is open: its stream starts afresh. One that was open is lost first; then there may be
@@ -160,7 +160,8 @@ static inline uint32_t cw_engine_take_quote(cw_engine *self, uint16_t line,
         return 0;
     self->now.ts_exch = quote->ts_exch;
     cw_engine_stage(self, CW_STAGE_BOOK);
-    written = cw_crosses_look(&self->crosses, &self->books, quote->instrument, &self->now, &self->ring);
+    written = cw_crosses_look(&self->crosses, &self->books, quote->instrument, &self->now,
+                              &self->ring);
     cw_engine_stage(self, CW_STAGE_DETECT);
     if (CW_UNLIKELY(written && self->clock.now_ns)) cw_engine_time_signals(self, before);
     return written;

@@ -91,8 +91,8 @@ uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now);
 /* Where to write next; *free_size is 0 only while CW_FED_MORE is pending or the line is done. */
 uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size);
 
-/* `n` bytes were written at the tail at this moment; before a new read the ring must be drained. Returns CW_FED_ bits; 0: all was read and
- * nothing needs attention. */
+/* `n` bytes were written at the tail at this moment; before a new read the ring must be drained.
+ * Returns CW_FED_ bits; 0: all was read and nothing needs attention. */
 uint32_t cw_line_feed(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx);
 
 /* Fail the connection with an error `at` bytes behind the next one to be parsed; for the parts of

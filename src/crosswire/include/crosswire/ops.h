@@ -24,9 +24,10 @@ typedef struct cw_ops {
      * CW_GUARD_AFTER bytes behind must be readable. */
     int (*decimal)(const uint8_t *p, size_t n, double *value, uint32_t *flags, uint32_t *at);
 
-    /* Scan one message of `n` bytes, of which nothing is known yet: CW_E_UTF8 when it is no text. Writes the first record to `row` (ts_rx left 0; `row` may be
-     * written to even where there is no record) and returns
-     * a cw_scanned or an error of CW_E_FIRST or above, described in self->error. */
+    /* Scan one message of `n` bytes, of which nothing is known yet: CW_E_UTF8 when it is no text.
+     * Writes the first record to `row` (ts_rx left 0; `row` may be written to even where there is
+     * no record) and returns a cw_scanned or an error of CW_E_FIRST or above, described in
+     * self->error. */
     int (*scan)(cw_scanner *self, const uint8_t *p, uint32_t n, cw_record *row);
 
     /* The next record of the same message, or CW_SCAN_END. */
