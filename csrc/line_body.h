@@ -110,29 +110,17 @@ static uint32_t pass_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t 
     return 0;
 }
 
-/* One whole text message, `header_len` bytes behind the next byte to be parsed. Returns signals
- * written; breaks the line when it is no text. */
-CW_HOT uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t header_len) {
-    cw_engine *engine = self->engine;
-    cw_scanner *scanner = &self->scanner;
-    cw_record *row;
-    int scanned;
-    cw_engine_stage(engine, CW_STAGE_FRAME);
-    if (CW_UNLIKELY(scanner->layout->message_count == 0)) return pass_text(self, p, n, header_len);
-    row = next_row(self);
-    scanned = scan_message(scanner, p, n, row);
-    cw_engine_stage(engine, CW_STAGE_DECODE);
-    if (CW_UNLIKELY(scanned == CW_E_UTF8)) {
+/* What the scanner said of a text message of n bytes, which lies `header_len` bytes behind the
+ * next byte to be parsed. Returns signals written; breaks the line when it is no text. */
+static uint32_t take_scanned(cw_line *self, int scanned, cw_record *row, const uint8_t *p,
+                             uint32_t n, uint32_t header_len) {
+    const cw_scanner *scanner = &self->scanner;
+    if (scanned == CW_E_UTF8) {
         (void)cw_line_break(self, CW_E_UTF8, header_len + scanner->error.at);
         return 0;
     }
     self->messages++;
-    engine->messages++;
-    if (CW_LIKELY(scanned == CW_SCAN_QUOTE && !scanner->next_at)) {
-        self->last_scanned = CW_SCAN_QUOTE;
-        return cw_engine_take(engine, self->id, CW_SCAN_QUOTE, scanner->kind,
-                              scanner->instrument, row);
-    }
+    self->engine->messages++;
     if (scanned < CW_SCAN_CONTROL) return take_records(self, scanned, row);
     if (scanned >= CW_E_FIRST)
         return lose_message(self, scanned, scanner->error.at, scanner->instrument);
@@ -140,8 +128,19 @@ CW_HOT uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t 
     return lose_message(self, CW_E_MESSAGE_UNKNOWN, 0, CW_NO_INSTRUMENT); /* larger than it */
 }
 
+/* One whole text message; as take_scanned. */
+static uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t header_len) {
+    cw_record *row = next_row(self);
+    int scanned;
+    cw_engine_stage(self->engine, CW_STAGE_FRAME);
+    if (self->scanner.layout->message_count == 0) return pass_text(self, p, n, header_len);
+    scanned = ops_scan(&self->scanner, p, n, row);
+    cw_engine_stage(self->engine, CW_STAGE_DECODE);
+    return take_scanned(self, scanned, row, p, n, header_len);
+}
+
 /* The message in the assembly, which is rare. */
-static __attribute__((noinline)) uint32_t take_assembled(cw_line *self) {
+static uint32_t take_assembled(cw_line *self) {
     return take_text(self, self->assembly, self->assembly_len, 0);
 }
 
@@ -216,19 +215,8 @@ static uint32_t stream(cw_line *self, uint32_t *written) {
     return 0;
 }
 
-/* A whole text message stands at p + header_len. */
-CW_HOT uint32_t take_plain_text(cw_line *self, const uint8_t *p, uint32_t header_len, uint32_t n,
-                                uint32_t *written) {
-    *written += take_text(self, p + header_len, n, header_len);
-    if (CW_UNLIKELY(self->is_done)) return CW_FED_BROKEN;
-    self->rx.parsed += header_len + n;
-    self->frames++;
-    return 0;
-}
-
 /* A whole frame stands at p + header_len: a control frame or an unfragmented message. */
-static __attribute__((noinline)) uint32_t take_frame(cw_line *self, const cw_frame *frame,
-                                                     uint8_t *p, uint32_t *written) {
+static uint32_t take_frame(cw_line *self, const cw_frame *frame, uint8_t *p, uint32_t *written) {
     uint8_t *payload = p + frame->header_len;
     uint32_t n = (uint32_t)frame->payload_len, fed = 0;
     if (frame->is_masked) ops_mask(payload, n, frame->mask, 0);
@@ -237,32 +225,19 @@ static __attribute__((noinline)) uint32_t take_frame(cw_line *self, const cw_fra
     } else if (frame->opcode == CW_BINARY) {
         *written += take_binary(self);
     } else {
-        return take_plain_text(self, p, frame->header_len, n, written);
+        *written += take_text(self, payload, n, frame->header_len);
+        if (self->is_done) return CW_FED_BROKEN;
     }
     self->rx.parsed += frame->header_len + n;
     self->frames++;
     return fed;
 }
 
-/* The payload's length of a whole, unmasked, final text frame of the usual sizes, by a look at its
- * first bytes; 0 for any other frame, which cw_frame_read will judge. */
-CW_HOT uint32_t plain_text(const cw_line *self, const uint8_t *p, uint32_t have,
-                           uint32_t *header_len) {
-    uint32_t n;
-    if (have < 4 || p[0] != (0x80 | CW_TEXT) || self->role != CW_CLIENT || self->opcode) return 0;
-    n = p[1] < 126 ? p[1] : (uint32_t)p[2] << 8 | p[3];
-    *header_len = p[1] < 126 ? 2 : 4;
-    return p[1] < 127 && (p[1] < 126 || n >= 126) && n <= have - *header_len &&
-                   n <= self->message_max && n <= self->rx.capacity - CW_FRAME_HEADER_MAX
-               ? n
-               : 0;
-}
-
 /* Take one step: a frame, or a piece of one. Sets *is_waiting when more bytes are needed. */
-CW_HOT uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
+static uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
     cw_buffer *rx = &self->rx;
     uint8_t *p = rx->data + rx->parsed;
-    uint32_t have = rx->received - rx->parsed, at, fed, n;
+    uint32_t have = rx->received - rx->parsed, at, fed;
     cw_frame frame;
     int code;
     if (CW_UNLIKELY(self->engine->is_sampling))
@@ -275,8 +250,6 @@ CW_HOT uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
         *is_waiting = fed == CW_FED_MORE;
         return fed == CW_FED_MORE ? 0 : fed;
     }
-    if (CW_LIKELY((n = plain_text(self, p, have, &at)) && !inbox_must_drain(self, n)))
-        return take_plain_text(self, p, at, n, written);
     code = cw_frame_read(p, have, (cw_role)self->role, &frame, &at);
     if (CW_UNLIKELY(code != CW_OK)) {
         *is_waiting = code == CW_NEED_MORE;
@@ -299,6 +272,101 @@ CW_HOT uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
     return take_frame(self, &frame, p, written);
 }
 
+/* ---- texts, one behind the other ---- */
+
+/* The payload's length of a whole, unmasked, final text frame of the usual sizes, by a look at its
+ * first bytes; 0 for any other frame, which cw_frame_read will judge. */
+CW_HOT uint32_t plain_text(const uint8_t *p, size_t have, uint32_t *header_len) {
+    uint32_t n;
+    if (CW_UNLIKELY(have < 4 || p[0] != (0x80 | CW_TEXT))) return 0;
+    n = p[1];
+    *header_len = 2;
+    if (n >= 126) {
+        n = (uint32_t)p[2] << 8 | p[3];
+        *header_len = 4;
+        if (CW_UNLIKELY(p[1] != 126 || n < 126)) return 0;
+    }
+    return CW_LIKELY(n <= have - *header_len) ? n : 0;
+}
+
+/* 1 when a text may be taken without a look at the state of the stream: no other message is in
+ * progress and the inbox is empty. Sampled reads are timed step by step. */
+static int takes_texts(const cw_line *self) {
+    return self->role == CW_CLIENT && !self->opcode && !self->is_streaming && !self->inbox_len &&
+           !self->engine->is_sampling && !self->scanner.next_at;
+}
+
+/* Check and count texts of a venue whose layout names no messages. */
+static void pass_texts(cw_line *self, const uint8_t *p, const uint8_t *end, uint32_t n_max) {
+    uint32_t n, header_len;
+    uint64_t count = 0;
+    while ((n = plain_text(p, (size_t)(end - p), &header_len)) != 0 && n <= n_max &&
+           ops_is_ascii(p + header_len, n)) {
+        p += header_len + n;
+        count++;
+    }
+    self->rx.parsed = (uint32_t)(p - self->rx.data);
+    self->frames += count;
+    self->messages += count;
+    self->engine->messages += count;
+}
+
+/* A message that the template in front does not read. Returns signals written. */
+static __attribute__((noinline)) uint32_t take_other(cw_line *self, const uint8_t *p, uint32_t n,
+                                                     uint32_t header_len) {
+    cw_record *row = next_row(self);
+    return take_scanned(self, ops_scan(&self->scanner, p, n, row), row, p, n, header_len);
+}
+
+/* Count the texts that the template in front has read; p is behind the last of them. */
+static void note_texts(cw_line *self, const uint8_t *p, uint64_t count) {
+    self->rx.parsed = (uint32_t)(p - self->rx.data);
+    self->frames += count;
+    self->messages += count;
+    self->engine->messages += count;
+    self->scanner.hits += count;
+    if (count) self->scanner.miss_run = 0;
+}
+
+/* Take whole texts for as long as nothing else turns up, which is nearly all that ever comes: what
+ * does not change from one to the next is looked at once. Stops behind a message that wants more
+ * than its record to be taken, and before a frame that is not such a text. */
+static uint32_t take_texts(cw_line *self, uint32_t *written) {
+    cw_engine *engine = self->engine;
+    cw_scanner *scanner = &self->scanner;
+    const cw_origin origin = cw_engine_origin(engine, self->id);
+    const uint8_t *const data = self->rx.data, *const end = data + self->rx.received;
+    const uint8_t *p = data + self->rx.parsed;
+    uint32_t n_max = self->rx.capacity - CW_FRAME_HEADER_MAX, n, header_len, must_leave = 0;
+    uint64_t count = 0;
+    if (n_max > self->message_max) n_max = self->message_max;
+    if (scanner->layout->message_count == 0) return pass_texts(self, p, end, n_max), 0;
+    while (!must_leave && (n = plain_text(p, (size_t)(end - p), &header_len)) != 0 && n <= n_max) {
+        cw_template *t = scanner->front;
+        const uint8_t *text = p + header_len;
+        cw_batch *batch = t && t->is_quote ? &engine->quotes : &engine->trades;
+        cw_record *row =
+            batch->count < batch->capacity ? &batch->rows[batch->count] : &self->scratch;
+        if (CW_UNLIKELY(!t || scan_by_template(scanner, t, text, text + n, row) != 1)) {
+            note_texts(self, p, count);
+            *written += take_other(self, text, n, header_len);
+            if (self->is_done) return CW_FED_BROKEN;
+            self->rx.parsed += header_len + n;
+            self->frames++;
+            return 0;
+        }
+        cw_engine_count(engine, self->id, t->kind, row->quote.instrument);
+        row->quote.ts_rx = engine->now.ts_rx; /* it stands in the same place in a trade */
+        batch->count += row != &self->scratch;
+        must_leave = row != &self->scratch && batch->count == batch->capacity;
+        if (t->is_quote) must_leave |= *written += cw_engine_apply(engine, origin, &row->quote);
+        p += header_len + n;
+        count++;
+    }
+    note_texts(self, p, count);
+    return 0;
+}
+
 /* ---- parsing ---- */
 
 /* Parse until something wants the owner's attention; `written` signals stand in the ring. */
@@ -313,7 +381,9 @@ static uint32_t line_parse(cw_line *self, uint32_t written) {
         } else if (CW_UNLIKELY(self->scanner.next_at != NULL)) {
             written += take_rest(self);
         } else {
-            fed = step(self, &is_waiting, &written);
+            uint32_t parsed = self->rx.parsed;
+            if (takes_texts(self)) fed = take_texts(self, &written);
+            if (self->rx.parsed == parsed && !fed) fed = step(self, &is_waiting, &written);
             self->rx.consumed = self->rx.parsed;
         }
     }

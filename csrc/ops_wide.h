@@ -9,6 +9,7 @@ typedef __m512i vec;
 #define vec_load(p) _mm512_loadu_si512((const void *)(p))
 #define vec_store(p, v) _mm512_storeu_si512((void *)(p), v)
 #define vec_xor _mm512_xor_si512
+#define vec_or _mm512_or_si512
 #define vec_fill32(x) _mm512_set1_epi32(x)
 static inline uint64_t vec_high_bits(vec v) { return _mm512_movepi8_mask(v); }
 #elif CW_WIDTH == 32
@@ -16,6 +17,7 @@ typedef __m256i vec;
 #define vec_load(p) _mm256_loadu_si256((const __m256i *)(const void *)(p))
 #define vec_store(p, v) _mm256_storeu_si256((__m256i *)(void *)(p), v)
 #define vec_xor _mm256_xor_si256
+#define vec_or _mm256_or_si256
 #define vec_fill32(x) _mm256_set1_epi32(x)
 static inline uint64_t vec_high_bits(vec v) { return (uint32_t)_mm256_movemask_epi8(v); }
 #else
@@ -23,6 +25,7 @@ typedef __m128i vec;
 #define vec_load(p) _mm_loadu_si128((const __m128i *)(const void *)(p))
 #define vec_store(p, v) _mm_storeu_si128((__m128i *)(void *)(p), v)
 #define vec_xor _mm_xor_si128
+#define vec_or _mm_or_si128
 #define vec_fill32(x) _mm_set1_epi32(x)
 static inline uint64_t vec_high_bits(vec v) { return (uint32_t)_mm_movemask_epi8(v); }
 #endif
@@ -69,4 +72,14 @@ static size_t ops_ascii_prefix(const uint8_t *p, size_t n) {
     for (; i < n; i++)
         if (p[i] & 0x80) return i;
     return n;
+}
+
+/* The same question for text in the receive buffer, without the place: reads up to CW_WIDTH bytes
+ * before it when it is shorter than that. */
+static inline int ops_is_ascii(const uint8_t *p, size_t n) {
+    vec high;
+    if (CW_UNLIKELY(n < CW_WIDTH)) return ops_ascii_prefix(p, n) == n;
+    high = vec_load(p + n - CW_WIDTH);
+    for (size_t i = 0; n - i > CW_WIDTH; i += CW_WIDTH) high = vec_or(high, vec_load(p + i));
+    return vec_high_bits(high) == 0;
 }

@@ -8,6 +8,7 @@ void cw_scanner_reset(cw_scanner *self) {
     self->hits = self->misses = 0;
     self->miss_run = 0;
     self->template_count = 0;
+    self->front = NULL;
     self->next_at = self->message = self->message_end = NULL;
     self->matched = NULL;
 }

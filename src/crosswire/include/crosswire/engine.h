@@ -117,6 +117,16 @@ void cw_engine_hear(cw_engine *self, uint16_t line);
 /* A line ended: its tops are unreadable and what was open on it is closed. Returns signals. */
 uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now);
 
+/* Whose records are taken: what does not change during a read. */
+typedef struct cw_origin {
+    uint32_t epoch;
+    uint16_t line;
+    uint8_t seq_is_rising;
+    uint8_t is_sampling;
+} cw_origin;
+
+static inline cw_origin cw_engine_origin(const cw_engine *self, uint16_t line);
+
 /* One decoded record of `line`, in row; counts it, applies it, looks at its routes. Returns
  * signals written. */
 static inline uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
@@ -150,31 +160,42 @@ static inline void cw_batch_put(cw_batch *batch, const cw_record *row) {
     batch->count++;
 }
 
-static inline uint32_t cw_engine_take_quote(cw_engine *self, uint16_t line,
-                                            const cw_quote *quote) {
+static inline cw_origin cw_engine_origin(const cw_engine *self, uint16_t line) {
     const cw_pulse *pulse = &self->pulses[line];
+    cw_origin origin = {pulse->epoch, line, self->venues[pulse->venue].seq_is_rising,
+                        self->is_sampling};
+    return origin;
+}
+
+/* Apply a quote and look at its routes. Returns signals written. */
+static inline uint32_t cw_engine_apply(cw_engine *self, cw_origin origin, const cw_quote *quote) {
     uint64_t before = self->ring.head;
     uint32_t written;
-    if (cw_top_apply(&self->books, quote, self->now.mono_rx, line, pulse->epoch,
-                     self->venues[pulse->venue].seq_is_rising) != CW_OK)
+    if (cw_top_apply(&self->books, quote, self->now.mono_rx, origin.line, origin.epoch,
+                     origin.seq_is_rising) != CW_OK)
         return 0;
     self->now.ts_exch = quote->ts_exch;
-    cw_engine_stage(self, CW_STAGE_BOOK);
+    if (CW_UNLIKELY(origin.is_sampling)) cw_engine_end_stage(self, CW_STAGE_BOOK);
     written = cw_crosses_look(&self->crosses, &self->books, quote->instrument, &self->now,
                               &self->ring);
-    cw_engine_stage(self, CW_STAGE_DETECT);
+    if (CW_UNLIKELY(origin.is_sampling)) cw_engine_end_stage(self, CW_STAGE_DETECT);
     if (CW_UNLIKELY(written && self->clock.now_ns)) cw_engine_time_signals(self, before);
     return written;
 }
 
-static inline uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
-                                      uint32_t instrument, cw_record *row) {
+static inline void cw_engine_count(cw_engine *self, uint16_t line, uint8_t kind,
+                                   uint32_t instrument) {
     if (CW_UNLIKELY(instrument >= self->books.count)) cw_engine_adopt(self, instrument, line);
     self->counts[instrument * CW_KINDS + kind]++;
+}
+
+static inline uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
+                                      uint32_t instrument, cw_record *row) {
+    cw_engine_count(self, line, kind, instrument);
     if (scanned == CW_SCAN_QUOTE) {
         row->quote.ts_rx = self->now.ts_rx;
         cw_batch_put(&self->quotes, row);
-        return cw_engine_take_quote(self, line, &row->quote);
+        return cw_engine_apply(self, cw_engine_origin(self, line), &row->quote);
     }
     if (scanned == CW_SCAN_TRADE) {
         row->trade.ts_rx = self->now.ts_rx;

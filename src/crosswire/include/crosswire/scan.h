@@ -3,8 +3,9 @@
  * Strategy: predict, then verify. The structure of each message that was understood is kept as a
  * template: literal bytes between scalars. The next message is compared with the templates of its
  * stream; where the literals agree, the scalars are read in place, each checked by its own rule.
- * A price of one symbol is nearly always as long as it was the last time, and shows as many
- * decimals: such hints, verified, let the processor go on before a scalar is read.
+ * A number is often as long as it was the last time, and shows as many decimals: such hints,
+ * verified, let the processor go on before a scalar is read. Prices and sizes are only located on
+ * the way, and read together at the end.
  * Any disagreement falls back to the order-free scan, which is a whole JSON parser, validates
  * every byte, and names what is wrong. A template never accepts what the scan would refuse.
  *
@@ -20,7 +21,6 @@
 #define CW_TEMPLATE_STEPS 48
 #define CW_LITERAL_MAX 16
 #define CW_JSON_DEPTH 64
-#define CW_FRACTION_VARIES 0xFF
 #define CW_SURPRISES_MAX 4
 
 typedef enum cw_scanned {
@@ -36,10 +36,10 @@ typedef struct cw_step {
     uint16_t mask; /* bit per byte of the literal that counts */
     uint8_t len;   /* of the literal; 0 is allowed */
     uint8_t hole;  /* what follows it */
-    uint8_t offset; /* of the record's field that the hole fills */
-    uint8_t hint;   /* length it had last; of a price: which of the symbol's hints tells that */
+    uint8_t target; /* where the value goes: a field's offset in the record; of a decimal: its place */
+    uint8_t hint;   /* of an integer: the length it had last */
     uint8_t is_number; /* an integer stands as a JSON number: without leading zeros */
-    uint8_t fraction;  /* of a decimal: digits behind the point, the last time */
+    uint8_t fraction;  /* of a decimal: digits behind the point */
     uint8_t surprises; /* times that they were not as many */
     uint8_t reserved[7];
 } cw_step;
@@ -48,8 +48,10 @@ typedef struct cw_template {
     cw_record blank; /* the record before its holes are filled */
     cw_step steps[CW_TEMPLATE_STEPS];
     uint16_t step_count;
-    uint16_t message; /* index into the layout's messages */
-    uint8_t reserved[60];
+    uint8_t kind;     /* of the message, as it is counted */
+    uint8_t is_quote;
+    uint8_t decimals; /* bit per place: bid, bid_qty, ask, ask_qty or price, qty */
+    uint8_t reserved[59];
 } cw_template;
 
 typedef struct cw_scanner {
@@ -69,6 +71,7 @@ typedef struct cw_scanner {
     /* own state */
     uint64_t hits, misses;
     uint32_t miss_run;
+    cw_template *front; /* the template used last; NULL: there is none */
     uint8_t order[CW_TEMPLATES]; /* most recently used first */
     uint8_t template_count;
     const uint8_t *next_at; /* further elements of a message of many records */

@@ -6,14 +6,11 @@
 
 #define CW_NO_INSTRUMENT 0xFFFFFFFFu
 
-#define CW_HINTS 16
-
 typedef struct cw_symbol {
     uint8_t text[CW_SYMBOL_MAX]; /* padded with zeros */
     uint32_t len;                /* 0: the slot is free */
     uint32_t instrument;
-    uint8_t hints[CW_HINTS]; /* lengths that its decimals had last; only ever a guess */
-    uint8_t reserved[8];
+    uint8_t reserved[24];
 } cw_symbol;
 
 _Static_assert(sizeof(cw_symbol) == 64, "one cache line");
