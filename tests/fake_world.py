@@ -15,8 +15,10 @@ import random
 import selectors
 import ssl
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+import crosswire
 from crosswire.codec import encode_frame, mask, read_header
 from crosswire.engine import Engine, Line, Pair
 from crosswire.seam import Seam
@@ -38,6 +40,7 @@ from crosswire.venue import (
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 TS_START = 1_786_000_000_000_000_000
 MONO_START = 5_000_000_000
+PACKAGE = Path(crosswire.__file__).parent
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 T = TypeVar("T")
@@ -516,3 +519,10 @@ def leftovers() -> list[str]:
     """Return the tasks that still run, besides this one."""
     current = asyncio.current_task()
     return [str(task) for task in asyncio.all_tasks() if task is not current]
+
+
+def is_of_package(task: asyncio.Task[Any]) -> bool:
+    """Return whether a task runs the package's code. Its text would not do: that names the files
+    of whatever it runs, and a checkout may stand in a folder of any name."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return code is not None and Path(code.co_filename).is_relative_to(PACKAGE)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 import trustme
-from fake_world import accept_key, key_of, leftovers, quote_text, small_venue
+from fake_world import accept_key, is_of_package, key_of, leftovers, quote_text, small_venue
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -142,7 +142,7 @@ class Client:
 @contextlib.asynccontextmanager
 async def connected(url: str, ca_file: str | None, **changes: Any) -> AsyncIterator[Client]:
     """Run a session, stop it, and look that nothing of it is left."""
-    before = set(leftovers())
+    before = asyncio.all_tasks()
     client = Client(url, ca_file, **changes)
     try:
         yield client
@@ -153,7 +153,7 @@ async def connected(url: str, ca_file: str | None, **changes: Any) -> AsyncItera
     assert not client.line.is_live
     protocol = client.session._protocol
     assert protocol is None or protocol._transport is None or protocol._transport.is_closing()
-    mine = [task for task in leftovers() if "crosswire" in task and task not in before]
+    mine = [task for task in asyncio.all_tasks() - before if is_of_package(task)]
     assert mine == []
 
 
@@ -563,6 +563,16 @@ class TestCertificates:
 
 
 class TestNothingIsLeft:
+    async def test_a_task_is_the_packages_by_its_code_and_not_by_its_text(self) -> None:
+        async def crosswire() -> None:
+            await asyncio.sleep(0)
+
+        mine = asyncio.ensure_future(System().sleep(0.0))
+        other = asyncio.ensure_future(crosswire())
+        assert "crosswire" in str(other)
+        assert [is_of_package(task) for task in (mine, other)] == [True, False]
+        await asyncio.gather(mine, other)
+
     async def test_after_many_sessions_no_task_is_left(
         self, scheme: str, authority: Authority
     ) -> None:
