@@ -540,6 +540,46 @@ class TestOneDigest:
         assert cut.report()["opens"] == 56
 
 
+class TestManyCapturesOfOneVenue:
+    """The end of one capture is the end of its own connection, not of another's."""
+
+    def write(self, path: Path, times: Iterable[int]) -> Path:
+        quote = '{"u":%d,"s":"BTCUSDT","b":"100","B":"1","a":"101","A":"1"}'
+        rows = [{"dir": "recv", "ts_ns": str(ts), "raw": quote % ts} for ts in times]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    @pytest.mark.parametrize(
+        "times", [((1, 2, 3), (4, 5, 6)), ((4, 5, 6), (1, 2, 3)), ((1, 3, 5), (2, 4, 6, 8))]
+    )
+    def test_every_message_of_each_is_counted(
+        self, tmp_path: Path, times: tuple[tuple[int, ...], ...]
+    ) -> None:
+        paths = [self.write(tmp_path / f"{n}.jsonl", part) for n, part in enumerate(times)]
+        run = Replay([(SPOT, path) for path in paths])
+        run.run()
+        assert run.engine.message_count == sum(map(len, times))
+        assert run.engine.counts(0)["bookTicker"] == sum(map(len, times))
+        assert run.engine.errors == {}
+
+    def test_there_is_room_for_more_of_them_than_an_engine_has_lines(self, tmp_path: Path) -> None:
+        paths = [self.write(tmp_path / f"{n}.jsonl", (n + 1,)) for n in range(70)]
+        run = Replay([(SPOT, path) for path in paths])
+        run.run()
+        assert run.engine.message_count == 70
+
+    def test_a_recording_and_a_capture_keep_their_lines_apart(self, tmp_path: Path) -> None:
+        path = tmp_path / "one.rec"
+        quote = '{"u":1,"s":"BTCUSDT","b":"1","B":"1","a":"2","A":"1"}'
+        with RecordingWriter(path) as writer:
+            writer.write(Kind.OPENED, 0, 1, 1, b'{"venue": "binance"}')
+            writer.write(Kind.READ, 0, 2, 2, frame_of(quote))
+            writer.write(Kind.LOST, 0, 3, 3, b"{}")
+        run = Replay([(SPOT, path), (SPOT, self.write(tmp_path / "b.jsonl", (2, 5, 6)))])
+        run.run()
+        assert run.engine.message_count == 4
+
+
 class TestTheCommand:
     def run(self, *args: str, isa: str | None = None) -> subprocess.CompletedProcess[str]:
         env = {key: value for key, value in os.environ.items() if key != "CROSSWIRE_ISA"}

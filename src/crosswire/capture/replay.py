@@ -35,6 +35,12 @@ __all__ = ["Replay", "SignalDigest", "Step", "steps_of"]
 
 Cut = Callable[[bytes], Iterable[bytes]]
 
+LINES_PER_FILE = 64
+"""Room for the lines of one file: as many as the engine that recorded it has by default."""
+LINES_LIMIT = 65534
+FILE_SHIFT = 16
+"""A recording numbers its lines in 16 bits; the place of the file stands above them."""
+
 
 class Step(NamedTuple):
     """One thing that happened: what, on which venue's line, when, and its bytes."""
@@ -125,6 +131,11 @@ def _recorded_steps(path: str | Path, venues: set[str]) -> Iterator[Step]:
             yield Step(entry.ts_rx, entry.mono_rx, entry.kind, name, entry.line, entry.payload)
 
 
+def _lines_apart(steps: Iterator[Step], place: int) -> Iterator[Step]:
+    """Give the lines of a file numbers that no other file has: the end of one is not theirs."""
+    return (step._replace(line=step.line | place << FILE_SHIFT) for step in steps)
+
+
 def _captured_steps(path: str | Path, name: str) -> Iterator[Step]:
     ts: int | None = None
     for frame in read_jsonl(path):
@@ -138,7 +149,8 @@ def _captured_steps(path: str | Path, name: str) -> Iterator[Step]:
 
 def steps_of(captures: Iterable[tuple[str, str | Path]]) -> Iterator[Step]:
     """Yield what happened in all captures, in the order of their stamps; captures of equal stamps
-    come in the order given. A recording of several venues keeps its own order.
+    come in the order given. A recording of several venues keeps its own order. Every file has lines
+    of its own, also where two of them are of one venue.
 
     Args:
         captures: (venue name, path) of each.
@@ -154,7 +166,8 @@ def steps_of(captures: Iterable[tuple[str, str | Path]]) -> Iterator[Step]:
         else:
             streams.append(_captured_steps(path, name))
     streams.extend(_recorded_steps(path, names) for path, names in recordings.items())
-    return heapq.merge(*streams, key=lambda step: step.ts_rx)
+    apart = (_lines_apart(steps, place) for place, steps in enumerate(streams))
+    return heapq.merge(*apart, key=lambda step: step.ts_rx)
 
 
 class SignalDigest:
@@ -243,6 +256,10 @@ class Replay:
         path = paths.pop()
         return None if paths or not _is_recording(path) else _read_directory(path)
 
+    @property
+    def _lines_max(self) -> int:
+        return min(LINES_PER_FILE * len(self.captures), LINES_LIMIT)
+
     def _add_venues(self, engine: Engine) -> None:
         recorded = self._directory.config.venues if self._directory else ()
         for name in dict.fromkeys((*recorded, *self.names)):
@@ -255,7 +272,7 @@ class Replay:
 
     def _find_instruments(self) -> list[Instrument]:
         """Read the captures once to learn which symbols they hold."""
-        engine = Engine(takes_unknown=True, signals_max=2, pairs_max=1)
+        engine = Engine(takes_unknown=True, signals_max=2, pairs_max=1, lines_max=self._lines_max)
         self._add_venues(engine)
         lines: dict[tuple[str, int], Line] = {}
         for step in steps_of(self.captures):
@@ -292,7 +309,11 @@ class Replay:
         return [(a, b, terms) for a, b in cross_pairs(self.instruments)]
 
     def _build(self, isa: str | None) -> Engine:
-        engine = Engine(isa=isa, instruments_max=max(16, len(self.instruments)))
+        engine = Engine(
+            isa=isa,
+            instruments_max=max(16, len(self.instruments)),
+            lines_max=self._lines_max,
+        )
         self._add_venues(engine)
         multipliers = [1.0] * len(self.instruments)
         if self._directory:
