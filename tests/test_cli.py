@@ -286,6 +286,12 @@ class TestReplay:
         assert "15 messages, 0 errors" in result.out
         assert result.err.startswith("replaying ")
 
+    def test_the_words_hold_prices_in_full(self, tmp_path: Path) -> None:
+        path = tmp_path / "exact.jsonl"
+        row = {"dir": "recv", "ts_ns": str(TS), "raw": quote(FIRST, 1, "61828.25", "1234567.125")}
+        path.write_text(json.dumps(row))
+        assert ": 61828.25 / 1234567.125; " in run("replay", f"{FIRST}={path}").out
+
     def test_speed_1_gives_the_same_signals(self, captures: dict[str, str]) -> None:
         digests = [
             run("replay", *self.arguments(captures), "--json", "--speed", speed).json()

@@ -162,7 +162,7 @@ def _replay_summary(report: dict[str, Any]) -> str:
         for symbol, fields in symbols.items():
             counts = ", ".join(f"{kind} {n:,}" for kind, n in fields["counts"].items())
             top = fields["top"]
-            price = f"{top['bid']:g} / {top['ask']:g}" if top else "no quote"
+            price = f"{top['bid']!r} / {top['ask']!r}" if top else "no quote"
             lines.append(f"{name} {symbol}: {price}; {counts}")
     return "\n".join(lines)
 
