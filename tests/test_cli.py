@@ -176,6 +176,15 @@ class TestWrongUse:
         assert "pip install" not in err
         assert "Traceback" not in err
 
+    def test_a_record_that_cannot_be_written_is_told_before_the_simulator_starts(
+        self, tmp_path: Path
+    ) -> None:
+        for path in (tmp_path, tmp_path / "gone" / "kept.cwrec"):
+            result = run("demo", "--seconds", "2", "--record", str(path))
+            assert (result.code, result.out) == (2, "")
+            assert result.err.startswith(f"crosswire: {path}: ")
+            assert len(result.err.splitlines()) == 1
+
     def test_an_unknown_venue_is_told_with_those_that_exist(self) -> None:
         for arguments in (("replay", "nowhere=x"), ("demo", "--venues", "nowhere,elsewhere")):
             result = run(*arguments)
@@ -370,6 +379,32 @@ class TestTheProcess:
         err = process.stderr.read()
         process.stderr.close()
         assert (process.wait(30), err) == (0, "")
+
+    @pytest.mark.parametrize("count", [1, 5000])
+    def test_an_output_that_is_full_ends_with_3_and_one_line(
+        self, tmp_path: Path, count: int
+    ) -> None:
+        path = tmp_path / "frames"
+        path.write_text("".join(quote(FIRST, n) + "\n" for n in range(count)))
+        with open("/dev/full", "w") as full:
+            process = subprocess.run(
+                [sys.executable, "-m", "crosswire", "decode", FIRST, str(path)],
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=30,
+            )  # fmt: skip
+        assert process.returncode == 3
+        assert process.stderr == "crosswire: No space left on device\n"
+
+    def test_a_reader_that_is_gone_before_the_first_line_is_no_error(self, tmp_path: Path) -> None:
+        path = tmp_path / "frames"
+        path.write_text(quote(FIRST, 1) + "\n")
+        read, write = os.pipe()
+        os.close(read)
+        process = subprocess.run(
+            [sys.executable, "-m", "crosswire", "decode", FIRST, str(path)],
+            stdout=write, stderr=subprocess.PIPE, text=True, timeout=30,
+        )  # fmt: skip
+        os.close(write)
+        assert (process.returncode, process.stderr) == (0, "")
 
     def test_importing_it_starts_and_configures_nothing(self) -> None:
         code = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import sys
@@ -69,6 +70,15 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _open_record(path: Path) -> None:
+    """Open the recording once, so that a place that cannot be written is known before anything
+    runs; what stands there is kept until the engine begins to record."""
+    try:
+        open_file(path, "ab").close()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+
+
 def _demo(options: argparse.Namespace) -> int:
     demo = Demo(
         DemoOptions(
@@ -81,6 +91,8 @@ def _demo(options: argparse.Namespace) -> int:
         ),
         say=_say,
     )
+    if options.record:
+        _open_record(options.record)
     with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
         report = runner.run(demo.run())
     if options.json:
@@ -228,13 +240,38 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _words_of(error: OSError) -> str:
+    """Return in one line what the system refused, and at which file where it has a name."""
+    text = error.strerror or str(error) or type(error).__name__
+    return text if error.filename is None else f"{error.filename}: {text}"
+
+
+def _flush() -> None:
+    """Write out what was printed, so that an output that takes no more fails here, where it is
+    told in words, and not when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()  # or the interpreter tries again
+        raise
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command and write out what it printed, also where it raises."""
+    try:
+        return int(options.run(options))
+    finally:
+        _flush()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = _parser().parse_args(arguments)
     level = logging.INFO if options.verbose else logging.ERROR
     logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     try:
-        return int(options.run(options))
+        return _run(options)
     except UsageError as error:
         _say(f"crosswire: {error}")
         return USAGE
@@ -246,6 +283,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ENVIRONMENT
     except BrokenPipeError:
         return OK
+    except OSError as error:
+        _say(f"crosswire: {_words_of(error)}")
+        return ENVIRONMENT
     except KeyboardInterrupt:
         _say("interrupted")
         return INTERRUPTED
