@@ -840,6 +840,17 @@ class TestJsonLines:
         with pytest.raises(RecordingError, match=r"cut\.jsonl\.gz: after line \d+"):
             Replay([(SPOT, path)]).run()
 
+    def test_a_compressed_file_that_was_altered_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "altered.jsonl.gz"
+        data = bytearray(SHIPPED[SPOT].read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 64] = b"\xff" * 64
+        path.write_bytes(data)
+        with pytest.raises(RecordingError, match=r"altered\.jsonl\.gz: "):
+            Replay([(SPOT, path)]).run()
+        path.write_bytes(data[:10] + b"\xff" * 64)
+        with pytest.raises(RecordingError, match=r"altered\.jsonl\.gz: after line 0"):
+            Replay([(SPOT, path)]).run()
+
     def test_plain_and_compressed_files_are_the_same(self, tmp_path: Path) -> None:
         plain = {}
         for name, path in SHIPPED.items():

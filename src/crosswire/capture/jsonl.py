@@ -11,6 +11,7 @@ import base64
 import binascii
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -80,5 +81,5 @@ def read_jsonl(path: str | Path) -> Iterator[CapturedFrame]:
         ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
     ) as error:  # fmt: skip
         raise RecordingError(f"{path}: line {number}: {type(error).__name__}: {error}") from None
-    except (OSError, EOFError, binascii.Error) as error:
+    except (OSError, EOFError, zlib.error, binascii.Error) as error:
         raise RecordingError(f"{path}: after line {number}: {error}") from None
