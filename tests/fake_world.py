@@ -101,6 +101,7 @@ class FakeTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._is_closing = False
         self._is_lost = False
+        self.lost_at: float | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self._is_closing:
@@ -112,7 +113,9 @@ class FakeTransport(asyncio.Transport):
     def close(self) -> None:
         if not self._is_closing:
             self._is_closing = True
-            if not self._peer.is_stuck:
+            if self._peer.close_s:
+                self._loop.call_later(self._peer.close_s, self._lose, None)
+            elif not self._peer.is_stuck:
                 self._loop.call_soon(self._lose, None)
 
     def abort(self) -> None:
@@ -131,6 +134,12 @@ class FakeTransport(asyncio.Transport):
             self._protocol.buffer_updated(n)
             view = view[n:]
 
+    def deliver_late(self, data: bytes) -> None:
+        """Let the client read these bytes though it is closing, as TLS does until it has shut."""
+        room = memoryview(self._protocol.get_buffer(-1))
+        room[: len(data)] = data
+        self._protocol.buffer_updated(len(data))
+
     def cut(self, error: OSError | None) -> None:
         """Break the connection."""
         if not self._is_closing:
@@ -140,6 +149,7 @@ class FakeTransport(asyncio.Transport):
     def _lose(self, error: OSError | None) -> None:
         if not self._is_lost:
             self._is_lost = True
+            self.lost_at = self._loop.time()
             self._peer.is_open = False
             self._protocol.connection_lost(error)
 
@@ -151,10 +161,12 @@ class Peer:
         texts: text messages that the client sent.
         frames: control frames that it sent, (opcode, payload).
         is_stuck: a close by the client is never completed, as with a peer that is gone.
+        close_s: how long a close by the client takes, as TLS waits for the peer's.
         connect_s: how long connecting takes.
     """
 
     is_stuck = False
+    close_s = 0.0
     connect_s = 0.0
 
     def __init__(self) -> None:

@@ -813,6 +813,17 @@ def fall_silent(peer: Peer) -> None:
     peer.on_frame = lambda opcode, payload: None  # type: ignore[method-assign]
 
 
+class SlowToClose(Peer):
+    """Leaves a close by the client waiting, and does not end the connection itself."""
+
+    def __init__(self, close_s: float) -> None:
+        super().__init__()
+        self.close_s = close_s
+
+    def on_frame(self, opcode: int, payload: bytes) -> None:
+        pass
+
+
 ENDS = [cut, drop, close, break_protocol, break_utf8, go_away, fall_silent]
 
 
@@ -856,6 +867,47 @@ class TestEveryEndLosesTheLine:
             assert [reason for _, reason in world.notes.lost] == [world.session.last_error]
             assert "503" not in world.session.last_error
             await world.stop()
+
+        simulate(main())
+
+    @pytest.mark.parametrize("end", [close, break_protocol, break_utf8, go_away])
+    @pytest.mark.parametrize(("close_s", "lost_after_s"), [(0.4, 0.4), (30.0, 1.0)])
+    def test_it_is_lost_at_once_however_long_the_close_takes(
+        self, end: Callable[[Peer], None], close_s: float, lost_after_s: float
+    ) -> None:
+        async def main() -> None:
+            world = World(SlowToClose(close_s), Peer())
+            world.start()
+            await world.reach("live")
+            world.peer.say(quote_text("BTCUSDT", 1, "10", "11"))
+            transport, start = world.seam.transports[0], world.seam.seconds()
+            end(world.peer)
+            await world.reach("backing-off")
+            assert world.seam.seconds() == start
+            assert not world.line.is_live
+            assert not world.engine.top(0).is_valid
+            assert [at for at, _ in world.notes.lost] == [pytest.approx(start)]
+            await world.reach("live")
+            transport.deliver_late(encode_frame(1, quote_text("BTCUSDT", 2, "1", "2").encode()))
+            assert not world.engine.top(0).is_valid, "a closing connection fed the next one's line"
+            await asyncio.sleep(5.0)
+            assert transport.lost_at is not None
+            assert transport.lost_at - start == pytest.approx(lost_after_s)
+            assert world.session.state is State.LIVE
+            await world.stop()
+
+        simulate(main())
+
+    def test_stopping_does_not_wait_for_a_close_that_is_under_way(self) -> None:
+        async def main() -> None:
+            world = World(SlowToClose(30.0), Peer())
+            world.start()
+            await world.reach("live")
+            close(world.peer)
+            await world.reach("backing-off")
+            start = world.seam.seconds()
+            await world.stop()
+            assert world.seam.transports[0].lost_at == world.seam.seconds() == start
 
         simulate(main())
 

@@ -174,6 +174,7 @@ class Session:
             raise UsageError(f"{self.url}: wss needs a TLS context")
         self._context = self.tls if url.secure else None
         self._protocol: LineProtocol | None = None
+        self._closing: list[LineProtocol] = []
         self._is_open = False
         self._request = 0
         self._requested = 0
@@ -221,6 +222,8 @@ class Session:
             except TimeoutError:
                 protocol.abort()
         await self._ended.wait()
+        for closing in self._closing:
+            closing.abort()
         self._move(Event.STOP)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
@@ -251,7 +254,9 @@ class Session:
     async def _connect_once(self) -> None:
         """One connection from the first packet to the last."""
         handshake = ClientHandshake(self.url)
-        protocol = self._protocol = LineProtocol(self.line, handshake, self.seam, self._opened)
+        protocol = self._protocol = LineProtocol(
+            self.line, handshake, self.seam, self._opened, CLOSE_LIMIT_S
+        )
         reason = "stopped"
         try:
             await self._unless_stopped(self._upgrade(protocol))
@@ -263,8 +268,16 @@ class Session:
                 reason = self._note(error)
             raise
         finally:
-            protocol.abort()
+            self._release(protocol)
             self._lose(protocol, reason)
+
+    def _release(self, protocol: LineProtocol) -> None:
+        """Drop a connection; one that was finished gets its time, for the answer it still sends."""
+        self._closing = [other for other in self._closing if other.is_closing]
+        if protocol.is_closing:
+            self._closing.append(protocol)
+        else:
+            protocol.abort()
 
     async def _upgrade(self, protocol: LineProtocol) -> None:
         """Connect and have the upgrade answered, both within the limit."""
@@ -418,7 +431,7 @@ class Session:
             case Control.GOING_AWAY:
                 _log.warning("%s is going away: %s", self.venue.name, answer.text)
                 if self._protocol:
-                    self._protocol.close()
+                    self._protocol.finish()
             case Control.NOTICE:
                 _log.info("%s: %s", self.venue.name, answer.text)
             case Control.UNKNOWN:

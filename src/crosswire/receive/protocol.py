@@ -27,10 +27,12 @@ class LineProtocol(asyncio.BufferedProtocol):
         handshake: the upgrade to be made.
         seam: for the stamps: of the opening, of every read, of the end.
         on_open: called when the line was opened, before any byte of it is parsed.
+        close_limit_s: how long a finished connection may take to be taken down.
 
     Attributes:
         upgraded: done when the upgrade was answered; raises HandshakeError.
-        ended: done when the connection is over; its result is the error that ended it, or None.
+        ended: done when the line reads no more; its result is the error that ended it, or None.
+            The transport may still be on its way down, see :meth:`finish`.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LineProtocol(asyncio.BufferedProtocol):
         handshake: ClientHandshake,
         seam: Seam,
         on_open: Callable[[int, int], None],
+        close_limit_s: float,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._line = line
@@ -51,6 +54,8 @@ class LineProtocol(asyncio.BufferedProtocol):
         self._head = memoryview(bytearray(HEAD_MAX))
         self._transport: asyncio.Transport | None = None
         self._is_aborted = False
+        self._close_limit_s = close_limit_s
+        self._close_timer: asyncio.TimerHandle | None = None
         self.upgraded: asyncio.Future[None] = loop.create_future()
         self.upgraded.add_done_callback(_retrieve)
         self.ended: asyncio.Future[Exception | None] = loop.create_future()
@@ -78,6 +83,7 @@ class LineProtocol(asyncio.BufferedProtocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._end_closing()
         if not self.upgraded.done():
             self.upgraded.set_exception(
                 HandshakeError("handshake-cut", 0, str(exc or "the connection was closed"))
@@ -97,12 +103,38 @@ class LineProtocol(asyncio.BufferedProtocol):
         if self._transport:
             self._transport.close()
 
+    def finish(self) -> None:
+        """End the connection for the line at once, and close it behind the line's back: over TLS
+        a close waits for the peer's, for longer than prices may stay readable."""
+        if self.ended.done():
+            return
+        self._window, self._received = self._discard_window, _discard
+        self.ended.set_result(self._line.error)
+        self.close()
+        loop = asyncio.get_running_loop()
+        self._close_timer = loop.call_later(self._close_limit_s, self.abort)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it was finished and its transport is still on its way down."""
+        return self._close_timer is not None
+
     def abort(self) -> None:
         """Close at once; a connection that is still being made is closed when it is there."""
+        self._end_closing()
         self._is_aborted = True
         if self._transport:
             self._transport.abort()
             self._transport = None
+
+    def _end_closing(self) -> None:
+        if self._close_timer:
+            self._close_timer.cancel()
+            self._close_timer = None
+
+    def _discard_window(self) -> memoryview:
+        """Take what a closing transport still reads: the line may be another connection's."""
+        return self._head
 
     def _receive_head(self, data: memoryview) -> None:
         assert self._handshake
@@ -129,7 +161,12 @@ class LineProtocol(asyncio.BufferedProtocol):
         if self._line.error is not None:
             code = self._line.close_code.to_bytes(2, "big")
             self.write(encode_frame(8, code, self._seam.random_bytes(4)))
-        self.close()
+        self.finish()
+
+
+def _discard(n: int, ts_rx: int, mono_rx: int) -> int:
+    """Ignore a read of a connection that was finished."""
+    return 0
 
 
 def _retrieve(future: asyncio.Future[None]) -> None:
