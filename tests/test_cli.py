@@ -301,6 +301,22 @@ class TestReplay:
         path.write_text(json.dumps(row))
         assert ": 61828.25 / 1234567.125; " in run("replay", f"{FIRST}={path}").out
 
+    def test_a_single_venue_is_told_to_have_no_pair(self, captures: dict[str, str]) -> None:
+        result = run("replay", f"{FIRST}={captures[FIRST]}", "--json")
+        assert result.code == 0
+        assert result.err.splitlines()[1:] == [f"no pair to watch: {FIRST} is the only venue"]
+        assert "no pair" not in run("replay", *self.arguments(captures), "--json").err
+
+    def test_pairs_that_the_captures_do_not_hold_are_named(
+        self, tmp_path: Path, captures: dict[str, str]
+    ) -> None:
+        path = tmp_path / "other.toml"
+        path.write_text('[[pair]]\na = "binance:ETH/USDT"\nb = "okx:ETH/USDT"\n')
+        result = run("replay", *self.arguments(captures), "-c", str(path))
+        assert result.code == 0
+        words = "the captures do not hold binance:ETH/USDT, okx:ETH/USDT"
+        assert result.err.splitlines()[1:] == [f"no pair to watch: {words}"]
+
     def test_speed_1_gives_the_same_signals(self, captures: dict[str, str]) -> None:
         digests = [
             run("replay", *self.arguments(captures), "--json", "--speed", speed).json()

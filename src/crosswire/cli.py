@@ -154,6 +154,8 @@ def _replay(options: argparse.Namespace) -> int:
         open_net_bps=options.min_net_bps,
     )
     _say(f"replaying {', '.join(str(i) for i in replay.instruments)}")
+    if replay.why_no_pair:
+        _say(f"no pair to watch: {replay.why_no_pair}")
     replay.run(on_step=_pace(System()) if options.speed == "1" else None)
     report = replay.report()
     if options.json:

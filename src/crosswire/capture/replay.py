@@ -324,8 +324,26 @@ class Replay:
             )
             for i, multiplier in zip(self.instruments, multipliers, strict=True)
         }
-        engine.set_pairs(self._pairs(ids))
+        pairs = self._pairs(ids)
+        self._pair_count = len(pairs)
+        engine.set_pairs(pairs)
         return engine
+
+    @property
+    def why_no_pair(self) -> str | None:
+        """Why nothing can be found, in words; ``None`` where there is a pair to watch."""
+        if self._pair_count:
+            return None
+        if self._recorded_pairs is not None:
+            return "the recording has none"
+        if self._config.pairs:
+            legs = [":".join(leg) for pair in self._config.pairs for leg in (pair.a, pair.b)]
+            held = {str(instrument) for instrument in self.instruments}
+            missing = ", ".join(leg for leg in dict.fromkeys(legs) if leg not in held)
+            return f"the captures do not hold {missing}"
+        if len(self.names) < 2:
+            return f"{self.names[0]} is the only venue"
+        return "no two instruments of one base and quote at different venues"
 
     # ---- running
 
