@@ -1,6 +1,6 @@
 """Messages to records: 10,000 messages as frames into batches of rows, 16 KiB a read.
 
-Moved by scan_body.h, the decimals in ops_body.h, symbol.h, and by whatever makes a venue's
+Moved by scan_match.h, the decimals in ops_scan.h, symbol.h, and by whatever makes a venue's
 messages miss their template.
 """
 

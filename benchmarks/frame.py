@@ -1,6 +1,6 @@
 """Frames: headers walked in a receive buffer, and masks.
 
-Moved by frame.c, line.c, buffer.c, utf8.c, and ops_mask and ops_ascii_prefix in ops_body.h.
+Moved by frame.c, line.c, buffer.c, utf8.c, and ops_mask and ops_ascii_prefix in ops_wide.h.
 """
 
 from __future__ import annotations
