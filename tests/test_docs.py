@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -23,8 +24,12 @@ def blocks() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "code"), blocks())
-def test_every_python_block_of_the_documentation_runs(page: str, code: str) -> None:
+def test_every_python_block_of_the_documentation_runs(
+    monkeypatch: pytest.MonkeyPatch, page: str, code: str
+) -> None:
+    """A coroutine that a block would run is closed: it would connect to the venues themselves."""
     assert page
+    monkeypatch.setattr(asyncio, "run", lambda coroutine: coroutine.close())
     exec(compile(code, page, "exec"), {"__name__": "documentation"})
 
 
@@ -45,6 +50,16 @@ def test_every_error_code_of_the_kernels_is_on_the_page_of_errors() -> None:
     names = re.findall(r'WORDS\(CW_E_\w+,\s*"([a-z0-9-]+)"', source)
     assert len(names) > 20
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+def test_what_a_bot_defines_it_also_runs() -> None:
+    bots = [code for _, code in blocks() if "async def main" in code]
+    assert bots
+    assert all("\nasyncio.run(main())\n" in code for code in bots)
+
+
+def test_the_error_of_a_decoded_file_is_on_the_page_of_errors() -> None:
+    assert "`frame-text`" in (ROOT / "docs" / "errors.md").read_text()
 
 
 def test_the_example_configuration_is_accepted() -> None:
@@ -75,8 +90,6 @@ async def test_the_bot_example_runs_against_local_venues(tmp_path: Path) -> None
         config = tmp_path / "config.toml"
         config.write_text(text)
         task = server.run()
-        import asyncio
-
         program = ROOT / "examples" / "bot.py"
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(program), str(config), "2.5", stdout=asyncio.subprocess.PIPE
