@@ -296,6 +296,14 @@ static int takes_texts(const cw_line *self) {
            !self->engine->is_sampling && !self->scanner.next_at;
 }
 
+/* Count texts that were taken; p is behind the last of them. */
+static void note_texts(cw_line *self, const uint8_t *p, uint64_t count) {
+    self->rx.parsed = (uint32_t)(p - self->rx.data);
+    self->frames += count;
+    self->messages += count;
+    self->engine->messages += count;
+}
+
 /* Check and count texts of a venue whose layout names no messages. */
 static void pass_texts(cw_line *self, const uint8_t *p, const uint8_t *end, uint32_t n_max) {
     uint32_t n, header_len;
@@ -305,10 +313,7 @@ static void pass_texts(cw_line *self, const uint8_t *p, const uint8_t *end, uint
         p += header_len + n;
         count++;
     }
-    self->rx.parsed = (uint32_t)(p - self->rx.data);
-    self->frames += count;
-    self->messages += count;
-    self->engine->messages += count;
+    note_texts(self, p, count);
 }
 
 /* A message that the template in front does not read. Returns signals written. */
@@ -318,12 +323,9 @@ static __attribute__((noinline)) uint32_t take_other(cw_line *self, const uint8_
     return take_scanned(self, ops_scan(&self->scanner, p, n, row), row, p, n, header_len);
 }
 
-/* Count the texts that the template in front has read; p is behind the last of them. */
-static void note_texts(cw_line *self, const uint8_t *p, uint64_t count) {
-    self->rx.parsed = (uint32_t)(p - self->rx.data);
-    self->frames += count;
-    self->messages += count;
-    self->engine->messages += count;
+/* Count texts that the template in front has read. */
+static void note_hits(cw_line *self, const uint8_t *p, uint64_t count) {
+    note_texts(self, p, count);
     self->scanner.hits += count;
     if (count) self->scanner.miss_run = 0;
 }
@@ -348,7 +350,7 @@ static uint32_t take_texts(cw_line *self, uint32_t *written) {
         cw_record *row =
             batch->count < batch->capacity ? &batch->rows[batch->count] : &self->scratch;
         if (CW_UNLIKELY(!t || scan_by_template(scanner, t, text, text + n, row) != 1)) {
-            note_texts(self, p, count);
+            note_hits(self, p, count);
             *written += take_other(self, text, n, header_len);
             if (self->is_done) return CW_FED_BROKEN;
             self->rx.parsed += header_len + n;
@@ -363,7 +365,7 @@ static uint32_t take_texts(cw_line *self, uint32_t *written) {
         p += header_len + n;
         count++;
     }
-    note_texts(self, p, count);
+    note_hits(self, p, count);
     return 0;
 }
 

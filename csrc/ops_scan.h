@@ -110,7 +110,7 @@ typedef struct form {
     {{ORDER4(f, n, 0), ORDER4(f, n, 4), ORDER4(f, n, 8), ORDER4(f, n, 12)},                     \
      1e##f,                                                                                     \
      DIGITS(f, n),                                                                              \
-     f && HAS_ROOM(f, n) ? 16 - f : 0,                                                                            \
+     f && HAS_ROOM(f, n) ? 16 - f : 0,                                                          \
      {0}}
 #define FORMS_WITH(f)                                                                           \
     {FORM(f, 1), FORM(f, 2),  FORM(f, 3),  FORM(f, 4),  FORM(f, 5),  FORM(f, 6),                \

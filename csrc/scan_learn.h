@@ -116,6 +116,7 @@ static int is_learnable(const walk *w, const cw_layout_message *message, const v
     if (w->element_count > 1 || w->mark_count >= MARKS_MAX) return 0;
     if ((v->flags & CW_FLAG_ID_HASHED) || v->slot[CW_SLOT_TRADE_KIND].u) return 0;
     if (!(w->seen & BIT(CW_SLOT_SYMBOL))) return 0;
+    if (w->slot[CW_SLOT_SYMBOL].text != CW_TEXT_STRING) return 0;
     for (uint32_t i = 0; i < w->mark_count; i++) {
         const mark *m = &w->marks[i];
         if (m->slot != CW_SLOT_NONE && (BIT(m->slot) & PRICES & message->used) &&

@@ -1,6 +1,5 @@
 /* scan_match.h — templates: whether a message agrees with one, and its record then. */
 
-
 /* What follows a literal in a template. Slots that are compared as text (the tag) are literal. */
 enum hole {
     HOLE_NONE = 0, /* more of the literal */
@@ -47,7 +46,8 @@ typedef struct long_number {
     uint32_t flags;
 } long_number;
 
-static const uint8_t NOUGHT[17] = "00000000000000000";
+/* What stands for a decimal that the text does not have: the last byte of these is read. */
+static const uint8_t NOUGHT[17] = {SIXTEEN('0'), '0'};
 #define NO_DECIMAL ((decimal){NOUGHT + sizeof NOUGHT, &FORMS[0][0]})
 
 CW_HOT int literal_stands(const uint8_t *p, const cw_step *step) {
