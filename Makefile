@@ -9,7 +9,7 @@ COMMA  := ,
 
 BUILD_INPUTS := pyproject.toml setup.py MANIFEST.in $(wildcard csrc/*.c csrc/*.h) \
                 $(wildcard src/crosswire/include/crosswire/*.h) $(wildcard src/crosswire/*.pyx) \
-                $(wildcard src/crosswire/kernels/*.pxd)
+                $(wildcard src/crosswire/*.pxd src/crosswire/kernels/*.pxd)
 
 .PHONY: help build demo test bench compare lint types fuzz wheel clean
 .DEFAULT_GOAL := help

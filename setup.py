@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -18,7 +17,7 @@ INCLUDE = "src/crosswire/include"
 HEADERS = sorted(str(p.relative_to(HERE)) for p in (HERE / INCLUDE).rglob("*.h"))
 SOURCES = sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.c"))
 PRIVATE = sorted(str(p.relative_to(HERE)) for p in (HERE / "csrc").glob("*.h"))
-MIRRORS = sorted(str(p.relative_to(HERE)) for p in (HERE / "src/crosswire/kernels").glob("*.pxd"))
+MIRRORS = sorted(str(p.relative_to(HERE)) for p in (HERE / "src/crosswire").rglob("*.pxd"))
 
 # -ffp-contract=off: the same doubles whether or not the processor has fused multiply-add.
 # -fno-tree-slp-vectorize: else gcc copies four prices, just written one by one, with one wide load,
@@ -26,10 +25,6 @@ MIRRORS = sorted(str(p.relative_to(HERE)) for p in (HERE / "src/crosswire/kernel
 FLAGS = ["-O3", "-g0", "-std=c11", "-fvisibility=hidden"]
 FLAGS += ["-ffp-contract=off", "-fno-tree-slp-vectorize"]
 OUR_FLAGS = [*FLAGS, "-Wall", "-Wextra", "-Werror", "-fPIC"]
-MACROS = [
-    ("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION"),
-    ("NPY_TARGET_VERSION", "NPY_1_25_API_VERSION"),
-]
 
 
 class BuildExtensions(build_ext):
@@ -52,10 +47,9 @@ def extension(name: str) -> Extension:
     return Extension(
         f"crosswire.{name}",
         [f"src/crosswire/{name}.pyx"],
-        include_dirs=[INCLUDE, numpy.get_include()],
+        include_dirs=[INCLUDE],
         libraries=["cwcore"],
         extra_compile_args=FLAGS,
-        define_macros=MACROS,
         depends=[*HEADERS, *PRIVATE, *SOURCES, *MIRRORS],
     )
 
@@ -73,7 +67,7 @@ setup(
         )
     ],
     ext_modules=cythonize(
-        [extension("engine"), extension("codec")],
+        [extension(name) for name in ("codec", "records", "engine", "line")],
         build_dir="build/cython",
         include_path=["src"],
         compiler_directives={

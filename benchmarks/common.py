@@ -33,7 +33,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crosswire.codec import encode_frame
-from crosswire.engine import Engine, Line, Pair
+from crosswire.engine import Engine
+from crosswire.instruments import Pair
+from crosswire.line import Line
 from crosswire.venue import Layout
 from crosswire.venues import venue
 
@@ -241,7 +243,7 @@ def quotes_line(
     engine.add_venue(name, layout)
     for symbol in symbols:
         engine.add_instrument(name, symbol, fee_bps=1.0)
-    line = engine.line(name, read_size=read_size)
+    line = Line(engine, name, read_size=read_size)
     line.open(1, 1)
     return engine, line
 
@@ -266,7 +268,7 @@ class MarketEngine:
             instruments.append(
                 [self.engine.add_instrument(name, s, fee_bps=fee_bps) for s in SYMBOLS]
             )
-            self.lines.append(self.engine.line(name))
+            self.lines.append(Line(self.engine, name))
         self.by_symbol = list(zip(*instruments, strict=True))
         legs = [
             legs

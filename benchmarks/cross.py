@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import itertools
 
-from crosswire.engine import Engine, Pair
+from crosswire.engine import Engine
+from crosswire.instruments import Pair
+from crosswire.line import Line
 from crosswire.venues import venue
 
 from . import common
@@ -47,7 +49,7 @@ class Signalling:
         for name in ("low", "high"):
             self.engine.add_venue(name, venue("binance").layout)
             ids.append(self.engine.add_instrument(name, "BTCUSDT", fee_bps=1.0))
-            self.lines.append(self.engine.line(name))
+            self.lines.append(Line(self.engine, name))
         self.engine.set_pairs([Pair(1, *ids, open_net_bps=1.0)])
         self.engine.on_signals = len
         quote = '{{"u":{},"s":"BTCUSDT","b":"{}.00","B":"1.00","a":"{}.50","A":"1.00"}}'

@@ -34,7 +34,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crosswire.codec import encode_frame
-from crosswire.engine import Engine, Line
+from crosswire.engine import Engine
+from crosswire.line import Line
 from crosswire.venue import Field, Layout, Message, Record, Slot, Text
 
 from . import common
@@ -303,7 +304,7 @@ def engine_for(mode: str, read_size: int, isa: str | None) -> tuple[Engine, Line
     if mode in ("text", "binary"):
         engine = Engine(isa=isa)
         engine.add_venue("none", Layout(messages=()))
-        return engine, engine.line("none", read_size=read_size)
+        return engine, Line(engine, "none", read_size=read_size)
     layout = COUNTED_LAYOUT if mode == "counted" else None
     return common.quotes_line("binance", common.SYMBOLS, isa, layout=layout, read_size=read_size)
 

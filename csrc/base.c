@@ -41,8 +41,12 @@ static const cw_code_words ERRORS[CW_E_COUNT] = {
 
 static const cw_code_words *words_of(int code) {
     static const cw_code_words first[] = {
-        {"ok", "no error"}, {"need-more", "more bytes are needed"}, {"full", "a bound is reached"}};
-    if (code >= CW_OK && code <= CW_FULL) return &first[code];
+        {"ok", "no error"},
+        {"need-more", "more bytes are needed"},
+        {"full", "a bound is reached"},
+        {"taken", "it is there already"},
+    };
+    if (code >= CW_OK && code <= CW_TAKEN) return &first[code];
     if (code >= CW_E_FIRST && code < CW_E_LAST) return &ERRORS[code - CW_E_FIRST];
     return NULL;
 }

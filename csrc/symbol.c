@@ -24,9 +24,6 @@ int cw_symbols_add(cw_symbols *self, const uint8_t *text, uint32_t len, uint32_t
             *slot = key;
             return CW_OK;
         }
-        if (slot->len == len && memcmp(slot->text, key.text, CW_SYMBOL_MAX) == 0) {
-            slot->instrument = instrument;
-            return CW_OK;
-        }
+        if (slot->len == len && memcmp(slot->text, key.text, CW_SYMBOL_MAX) == 0) return CW_TAKEN;
     }
 }

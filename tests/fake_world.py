@@ -20,7 +20,9 @@ from typing import Any, TypeVar
 
 import crosswire
 from crosswire.codec import encode_frame, mask, read_header
-from crosswire.engine import Engine, Line, Pair
+from crosswire.engine import Engine
+from crosswire.instruments import Pair
+from crosswire.line import Line
 from crosswire.seam import Seam
 from crosswire.session import Backoff, Session
 from crosswire.venue import (
@@ -483,7 +485,7 @@ class World:
         self.engine.add_instrument(self.venue.name, "BTCUSDT", fee_bps=0.0)
         self.engine.add_instrument(self.venue.name, "ETHUSDT", fee_bps=0.0)
         self.engine.set_pairs([Pair(1, 0, 1)])
-        self.line: Line = self.engine.line(self.venue.name)
+        self.line: Line = Line(self.engine, self.venue.name)
         self.seam = FakeSeam(peers, seed)
         self.notes = Notes()
         self.session = Session(

@@ -294,7 +294,7 @@ class Probe:
         self.sent = 0
 
     def _line(self, name: str) -> Line:
-        line = self.engine.line(name, message_max=1 << 16)
+        line = Line(self.engine, name, message_max=1 << 16)
         line.on_control = lambda opcode, payload: self.controls.append((opcode, payload))
         line.open(0, 0)
         return line
@@ -660,7 +660,7 @@ class TestFrames:
     def test_more_fragments_than_allowed_break_the_connection(self) -> None:
         engine = Engine(instruments_max=4, pairs_max=1, signals_max=4)
         engine.add_venue("binance", venue("binance").layout)
-        line = engine.line("binance", fragments_max=4)
+        line = Line(engine, "binance", fragments_max=4)
         line.open(0, 0)
         assert line.feed(text_frame(b"", 0x01) + text_frame(b"", 0x00) * 3, 1, 1) == 0
         assert line.feed(text_frame(b"", 0x00), 1, 1) == 1
@@ -671,7 +671,7 @@ class TestFrames:
     def test_a_server_refuses_unmasked_frames_and_reads_masked_ones(self, isa: str) -> None:
         engine = Engine(instruments_max=4, pairs_max=1, signals_max=4, takes_unknown=True, isa=isa)
         engine.add_venue("binance", venue("binance").layout)
-        line = engine.line("binance", is_server=True)
+        line = Line(engine, "binance", is_server=True)
         rows: list[Any] = []
         engine.on_quotes = lambda batch: rows.extend(batch["bid"].tolist())
         line.open(0, 0)

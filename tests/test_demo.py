@@ -27,8 +27,11 @@ import pytest
 from crosswire import isa_levels
 from crosswire.capture import Entry, Kind
 from crosswire.demo import Demo, DemoOptions
-from crosswire.engine import SIGNAL_DTYPE, Engine, Pair
+from crosswire.engine import Engine
 from crosswire.errors import UsageError
+from crosswire.instruments import Pair
+from crosswire.line import Line
+from crosswire.records import SIGNAL_DTYPE
 from crosswire.runtime import Runtime
 from crosswire.sim import Plan, Scenario, Truth, Verdict, find_truth, judge, make_plan, record
 from crosswire.venue import Layout, Record, Slot
@@ -117,7 +120,7 @@ def run(played: Played, wrong: Mutation | None = None, isa: str | None = None) -
         match entry.kind:
             case Kind.OPENED:
                 if entry.line not in lines:
-                    lines[entry.line] = engine.line(entry.json()["venue"])
+                    lines[entry.line] = Line(engine, entry.json()["venue"])
                 lines[entry.line].open(entry.ts_rx, entry.mono_rx)
             case Kind.READ:
                 lines[entry.line].feed(entry.payload, entry.ts_rx, entry.mono_rx)

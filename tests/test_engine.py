@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -84,7 +87,7 @@ class World:
         self.engine.set_pairs([Pair(7, 0, 1, **terms)])
         self.signals: list[dict[str, Any]] = []
         self.engine.on_signals = lambda rows: self.signals.extend(map(plain, rows))
-        self.lines = [self.engine.line(name) for name in names]
+        self.lines = [Line(self.engine, name) for name in names]
         self.seq = 100
         for line in self.lines:
             line.open(0, 0)
@@ -576,7 +579,7 @@ class TestLostLines:
     def test_another_line_of_the_same_venue_goes_on(self) -> None:
         world = World()
         world.engine.add_instrument("binance", "BBBUSDT", fee_bps=0.0)
-        second = world.engine.line("binance")
+        second = Line(world.engine, "binance")
         second.open(0, 0)
         world.quote(0, "99", "100", 1)
         second.feed(frame(quote_text("binance", "BBBUSDT", 1, "1", "1", "2", "1")), 2, 2)
@@ -674,7 +677,7 @@ class TestCallbacks:
         for name in ("binance", "okx"):
             engine.add_venue(name, venue(name).layout)
             engine.add_instrument(name, NAMES[name][0], fee_bps=0.0)
-            lines.append(engine.line(name))
+            lines.append(Line(engine, name))
             lines[-1].open(0, 0)
         engine.set_pairs([Pair(1, 0, 1)])
         seen: list[list[int]] = []
@@ -703,7 +706,7 @@ class TestBatches:
             instruments_max=4, pairs_max=1, signals_max=4, rows_max=rows_max, takes_unknown=True
         )
         engine.add_venue("binance", venue("binance").layout)
-        line = engine.line("binance")
+        line = Line(engine, "binance")
         line.open(0, 0)
         batches: list[tuple[str, list[int]]] = []
         engine.on_quotes = lambda rows: batches.append(("q", rows["seq"].tolist()))
@@ -739,7 +742,7 @@ class TestBatches:
             instruments_max=4, pairs_max=1, signals_max=4, rows_max=3, takes_unknown=True
         )
         engine.add_venue("okx", venue("okx").layout)
-        line = engine.line("okx")
+        line = Line(engine, "okx")
         line.open(0, 0)
         seen: list[int] = []
         engine.on_trades = lambda rows: seen.extend(rows["trade_id"].tolist())
@@ -766,14 +769,15 @@ class TestBounds:
         engine = Engine(instruments_max=1, pairs_max=1, lines_max=1, venues_max=1, signals_max=2)
         engine.add_venue("binance", venue("binance").layout)
         engine.add_instrument("binance", "AAAUSDT", fee_bps=0.0)
-        engine.line("binance")
+        Line(engine, "binance")
         for call in (
             lambda: engine.add_venue("okx", venue("okx").layout),
             lambda: engine.add_venue("binance", venue("binance").layout),
+            lambda: engine.add_instrument("binance", "AAAUSDT", fee_bps=0.0),
             lambda: engine.add_instrument("binance", "BBBUSDT", fee_bps=0.0),
             lambda: engine.add_instrument("nowhere", "BBBUSDT", fee_bps=0.0),
-            lambda: engine.line("binance"),
-            lambda: engine.line("nowhere"),
+            lambda: Line(engine, "binance"),
+            lambda: Line(engine, "nowhere"),
             lambda: engine.set_pairs([Pair(1, 0, 1)]),
             lambda: engine.set_pairs([Pair(1, 0, 0)]),
         ):
@@ -795,16 +799,102 @@ class TestBounds:
             {"signals_max": 0},
             {"instruments_max": 2**31},
             {"lines_max": 65535},
+            {"rows_max": 0},
+            {"rows_max": -1},
+            {"pairs_max": -1},
+            {"pairs_max": "many"},
         ],
     )
     def test_limits_out_of_range_are_a_usage_error(self, limits: dict[str, Any]) -> None:
         with pytest.raises(UsageError):
             Engine(**limits)
 
+    def test_a_symbol_added_twice_is_refused_and_the_first_stays(self) -> None:
+        world = World()
+        with pytest.raises(UsageError, match="added before"):
+            world.engine.add_instrument("binance", NAMES["binance"][0], fee_bps=9.0)
+        world.opened()
+        assert world.engine.instruments == [("binance", "AAAUSDT"), ("okx", "AAA-USDT")]
+
+    @pytest.mark.parametrize(
+        "terms",
+        [
+            {"a": 1, "b": 1},
+            {"a": -1},
+            {"b": 2**32},
+            {"a": "BTC"},
+            {"rule_id": -1},
+            {"rule_id": 1.5},
+            {"open_net_bps": float("nan")},
+            {"open_net_bps": 1e6},
+            {"close_net_bps": 1.0},
+            {"close_net_bps": -5000.0},
+            {"qty_max": 0.0},
+            {"qty_max": float("nan")},
+        ],
+    )
+    def test_an_impossible_pair_is_a_usage_error(self, terms: dict[str, Any]) -> None:
+        with pytest.raises(UsageError):
+            Pair(**{"rule_id": 1, "a": 0, "b": 1, **terms})
+
+    def test_ids_of_arrays_are_ids(self) -> None:
+        world = World()
+        first, second = np.arange(2, dtype="<u4")
+        world.engine.set_pairs([Pair(np.uint32(7), first, second)])
+        assert world.engine.top(first).quotes == 0
+
+    def test_pairs_that_are_refused_leave_those_before(self) -> None:
+        world = World()
+        for pairs in ([Pair(1, 0, 2)], [(1, 0, 1)], [Pair(n, 0, 1) for n in range(3)]):
+            with pytest.raises(UsageError):
+                world.engine.set_pairs(pairs)  # type: ignore[arg-type]
+        world.opened()
+
+    @pytest.mark.parametrize("number", [-1, 2, 2**40])
+    def test_an_instrument_that_is_not_there_is_a_usage_error(self, number: int) -> None:
+        world = World()
+        for ask in (world.engine.top, world.engine.counts):
+            with pytest.raises(UsageError, match="no instrument"):
+                ask(number)
+
+    @pytest.mark.parametrize("fee_bps", [float("nan"), 1000.0, -1000.0])
+    def test_an_impossible_fee_of_a_venue_is_a_usage_error(self, fee_bps: float) -> None:
+        with pytest.raises(UsageError):
+            Engine().add_venue("okx", venue("okx").layout, fee_bps=fee_bps)
+
+    @pytest.mark.parametrize("name", ["on_signals", "on_quotes", "on_trades"])
+    def test_a_consumer_that_cannot_be_called_is_refused(self, name: str) -> None:
+        engine = World().engine
+        before = getattr(engine, name)
+        with pytest.raises(UsageError):
+            setattr(engine, name, 7)
+        assert getattr(engine, name) is before
+
+    @pytest.mark.parametrize("name", ["on_signals", "on_quotes", "on_trades"])
+    def test_a_consumer_set_inside_a_callback_is_refused_and_changes_nothing(
+        self, name: str
+    ) -> None:
+        world = World()
+        refused: list[str] = []
+        seen: list[int] = []
+
+        def consume(rows: Any) -> None:
+            seen.extend(rows["seq"].tolist())
+            before = getattr(world.engine, name)
+            with pytest.raises(UsageError):
+                setattr(world.engine, name, print)
+            assert getattr(world.engine, name) is before
+            refused.append(name)
+
+        world.engine.on_quotes = consume
+        world.quote(0, "1", "2", 1, seq=1)
+        world.quote(0, "1", "2", 2, seq=2)
+        assert (seen, refused, world.engine.callback_errors) == ([1, 2], [name, name], 0)
+
     def test_more_symbols_than_fit_are_counted_and_harm_no_other(self) -> None:
         engine = Engine(instruments_max=2, pairs_max=1, signals_max=4, takes_unknown=True)
         engine.add_venue("binance", venue("binance").layout)
-        line = engine.line("binance")
+        line = Line(engine, "binance")
         line.open(0, 0)
         seen: list[str] = []
         engine.on_quotes = lambda rows: seen.extend(
@@ -825,7 +915,7 @@ class TestBounds:
         lines = {}
         for name in ("binance", "okx"):
             engine.add_venue(name, venue(name).layout)
-            lines[name] = engine.line(name)
+            lines[name] = Line(engine, name)
             lines[name].open(0, 0)
         engine.add_instrument("binance", "HUB", fee_bps=0.0)
         for n in range(count):
@@ -847,6 +937,41 @@ class TestBounds:
             lines["binance"].feed(frame(text), 2, 2)
             assert seen == [(rule, event) for rule in rules for event in events]
         assert engine.signals_refused == 0
+
+
+class TestOwnership:
+    def test_an_engine_goes_with_its_last_user(self) -> None:
+        world = World().opened()
+        world.engine.on_signals = world.engine.on_quotes = world.engine.on_trades = print
+        engine = weakref.ref(world.engine)
+        line = world.lines[0]
+        del world
+        assert engine() is not None  # the line still needs it
+        del line
+        assert engine() is None
+
+    def test_an_engine_in_a_cycle_with_its_consumer_is_collected(self) -> None:
+        world = World()
+        world.engine.on_quotes = world.events  # it holds the world, and that the engine
+        engine = weakref.ref(world.engine)
+        del world
+        gc.collect()
+        assert engine() is None
+
+    @pytest.mark.parametrize("name", ["on_signals", "on_quotes", "on_trades"])
+    def test_rows_that_are_kept_stay_memory_and_cannot_be_written(self, name: str) -> None:
+        world = World()
+        kept: list[Any] = []
+        setattr(world.engine, name, kept.append)
+        world.quote(0, "99", "100", 9)
+        world.quote(1, "101", "102", 10)
+        world.lines[0].feed(frame(trade_text("AAAUSDT", 1)), 20, 20)
+        del world
+        gc.collect()
+        (rows, *_) = kept
+        assert rows["ts_rx"][0] in (9, 10, 20)
+        with pytest.raises(ValueError, match="read-only"):
+            rows["ts_rx"] = 1
 
 
 # ------------------------------------------------------------------ against a model
@@ -1025,7 +1150,7 @@ class Walk:
         self.lines: list[Line] = []
         for number, name in enumerate(names):
             self.engine.add_venue(name, venue(name).layout, liveness_limit_s=limits[number] / 1e9)
-            self.lines.append(self.engine.line(name))
+            self.lines.append(Line(self.engine, name))
             for symbol in NAMES[name][:per_venue]:
                 fees.append(rng.choice(("0", "1.75", "10", "-0.5", "0.1")))
                 multipliers.append(rng.choice(("1", "1", "0.01", "1000")))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from crosswire import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE, Engine, Pair
+from crosswire import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE, Engine, Line, Pair
 from crosswire.codec import encode_frame
 from crosswire.venues import venue
 
@@ -129,7 +129,7 @@ class TestDeliveredRows:
             )
 
         engine.on_quotes, engine.on_trades = keep("quotes"), keep("trades")
-        line = engine.line("binance")
+        line = Line(engine, "binance")
         line.open(1, 1)
         trade = b'{"e":"trade","s":"X","t":1,"p":"1","q":"1","T":1,"m":true}'
         line.feed(spot_quote(1, "1", "1", "2", "1") * 3 + encode_frame(1, trade) * 5, 1, 1)
@@ -142,7 +142,7 @@ class TestDeliveredRows:
     def test_the_bytes_of_a_quote_are_little_endian_at_their_offsets(self, engine: Engine) -> None:
         rows: list[bytes] = []
         engine.on_quotes = lambda batch: rows.append(batch.tobytes())
-        line = engine.line("okx")
+        line = Line(engine, "okx")
         line.open(5, 6)
         line.feed(okx_quote(258, "1.5", "2.5", "3.5", "4.5"), 1_000_000_007, 9)
         assert rows == [
@@ -152,7 +152,7 @@ class TestDeliveredRows:
     def test_the_bytes_of_a_trade_are_little_endian_at_their_offsets(self, engine: Engine) -> None:
         rows: list[bytes] = []
         engine.on_trades = lambda batch: rows.append(batch.tobytes())
-        line = engine.line("okx")
+        line = Line(engine, "okx")
         line.open(5, 6)
         text = (
             b'{"arg":{"channel":"trades","instId":"Y"},"data":[{"instId":"Y",'
@@ -172,7 +172,7 @@ class TestDeliveredRows:
         engine.on_signals = lambda batch: rows.append(
             (batch.ctypes.data % 64, len(batch), batch.tobytes())
         )
-        spot, okx = engine.line("binance"), engine.line("okx")
+        spot, okx = Line(engine, "binance"), Line(engine, "okx")
         spot.open(10**18, 1)
         okx.open(10**18, 1)
         spot.feed(spot_quote(11, "99", "1", "100", "3"), 10**18 + 1_000, 2_000)
@@ -200,7 +200,7 @@ class TestDeliveredRows:
     def test_a_kept_batch_must_be_copied_and_a_copy_stays(self, engine: Engine) -> None:
         kept: list[Any] = []
         engine.on_quotes = lambda batch: kept.append(batch.copy())
-        line = engine.line("binance")
+        line = Line(engine, "binance")
         line.open(1, 1)
         line.feed(spot_quote(1, "1", "1", "2", "1"), 1, 1)
         line.feed(spot_quote(2, "3", "1", "4", "1"), 2, 2)
@@ -212,7 +212,7 @@ class TestFlags:
     def quotes(self) -> Any:
         engine = Engine(signals_max=4, pairs_max=1, takes_unknown=True)
         engine.add_venue("okx", venue("okx").layout)
-        line = engine.line("okx")
+        line = Line(engine, "okx")
         line.open(1, 1)
         rows: list[Any] = []
         engine.on_quotes = lambda batch: rows.extend(batch.copy())
@@ -248,7 +248,7 @@ class TestFlags:
     def test_an_empty_side_is_zero_and_flagged(self) -> None:
         engine = Engine(signals_max=4, pairs_max=1, takes_unknown=True)
         engine.add_venue("okx", venue("okx").layout)
-        line = engine.line("okx")
+        line = Line(engine, "okx")
         line.open(1, 1)
         rows: list[Any] = []
         engine.on_quotes = lambda batch: rows.extend(batch.copy())

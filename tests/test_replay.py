@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from slow_oracle import SHARED, Event, Oracle, Read, exact, merged, quotes_of, read_capture
 
-from crosswire import Engine, Pair, RecordingError, isa_levels
+from crosswire import Engine, Line, Pair, RecordingError, isa_levels
 from crosswire.capture import Kind, RecordingWriter, read_recording
 from crosswire.capture.replay import Replay
 from crosswire.config import Config, PairConfig, VenueConfig
@@ -156,7 +156,7 @@ def run_frames(
     for name in (SPOT, USDM):
         engine.add_venue(name, venue(name).layout)
         engine.add_instrument(name, "BTCUSDT", fee_bps=fee_bps)
-        lines[name] = engine.line(name)
+        lines[name] = Line(engine, name)
     engine.set_pairs([Pair(1, 0, 1)])
     found: list[tuple[int, int]] = []
     engine.on_signals = lambda rows: found.extend(

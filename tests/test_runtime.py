@@ -19,9 +19,10 @@ from fake_world import TS_START, FakeSeam, Mute, Peer, Refusing, leftovers, simu
 from crosswire.capture import Entry, Kind, RecordingWriter, read_recording
 from crosswire.capture.replay import Replay, SignalDigest
 from crosswire.config import Config, PairConfig, VenueConfig
-from crosswire.engine import SIGNAL_DTYPE
 from crosswire.errors import RecordingError, UsageError
 from crosswire.instruments import Instrument, cross_pairs
+from crosswire.line import Line
+from crosswire.records import SIGNAL_DTYPE
 from crosswire.runtime import Runtime, build_engine
 from crosswire.sim import Scenario, find_truth, generate, judge, make_plan
 from crosswire.sim.market import frame_of
@@ -147,7 +148,7 @@ def feed_again(entries: list[Entry], config: Config) -> str:
     lines: dict[int, Any] = {}
     for entry in entries:
         if entry.kind is Kind.OPENED:
-            line = lines.get(entry.line) or engine.line(entry.json()["venue"])
+            line = lines.get(entry.line) or Line(engine, entry.json()["venue"])
             lines[entry.line] = line
             line.open(entry.ts_rx, entry.mono_rx)
         elif entry.kind is Kind.READ:

@@ -34,6 +34,7 @@ from fake_world import (
 from crosswire.codec import encode_frame
 from crosswire.engine import Engine
 from crosswire.errors import UsageError
+from crosswire.line import Line
 from crosswire.session import Backoff, Event, Session, State, tls_context
 from crosswire.venue import Heartbeat, Record
 from crosswire.venues import venue
@@ -1177,7 +1178,7 @@ class TestTheUrl:
         venue = small_venue()
         engine.add_venue(venue.name, venue.layout)
         return Session(
-            venue, engine.line(venue.name), [], FakeSeam(), None, url, **options  # type: ignore[arg-type]
+            venue, Line(engine, venue.name), [], FakeSeam(), None, url, **options  # type: ignore[arg-type]
         )  # fmt: skip
 
     @pytest.mark.parametrize(

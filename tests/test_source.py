@@ -42,7 +42,7 @@ FLOORS = [
     {"errors", "seam"},
     {"venue", "instruments"},
     {"venues", "layout"},
-    {"kernels", "codec", "engine"},
+    {"kernels", "codec", "records", "engine", "line"},
     {"config", "handshake", "receive", "session"},
     {"capture", "sim", "watch"},
     {"runtime", "demo", "cli", "__main__", "__init__"},

@@ -25,8 +25,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from crosswire.codec import encode_frame, mask, read_header
-from crosswire.engine import Engine, Pair
+from crosswire.engine import Engine
 from crosswire.errors import UsageError
+from crosswire.instruments import Pair
+from crosswire.line import Line
 from crosswire.seam import System
 from crosswire.session import Backoff, Session, tls_context
 from crosswire.venue import Heartbeat, Record
@@ -89,7 +91,7 @@ class Client:
         self.engine.add_instrument(self.venue.name, "ETHUSDT", fee_bps=0.0)
         self.engine.set_pairs([Pair(1, 0, 1)])
         self.engine.on_quotes = self._take
-        self.line = self.engine.line(self.venue.name)
+        self.line = Line(self.engine, self.venue.name)
         self.seqs: list[int] = []
         self.states: list[str] = []
         self.lost: list[str] = []

@@ -7,19 +7,11 @@ measured. Importing it starts nothing, configures nothing and changes nothing.
 from pathlib import Path
 
 from .config import Config, load_config, parse_config
-from .engine import (
-    QUOTE_DTYPE,
-    SIGNAL_DTYPE,
-    TRADE_DTYPE,
-    Engine,
-    Line,
-    MessageError,
-    Pair,
-    Top,
-    isa_levels,
-)
-from .errors import CrosswireError, RecordingError, UsageError, VenueError
-from .instruments import Instrument
+from .engine import Engine, isa_levels
+from .errors import CrosswireError, MessageError, RecordingError, UsageError, VenueError
+from .instruments import Instrument, Pair, Top
+from .line import Line
+from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE
 from .runtime import Runtime
 
 __version__ = "0.1.0"

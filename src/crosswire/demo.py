@@ -25,9 +25,9 @@ import numpy as np
 from .capture import read_recording
 from .codec import Histogram
 from .config import Config, PairConfig, VenueConfig
-from .engine import SIGNAL_DTYPE
 from .errors import HostError, UsageError
 from .instruments import Instrument, cross_pairs
+from .records import SIGNAL_DTYPE
 from .runtime import Runtime
 from .seam import Seam, System
 from .sim import Scenario, Truth, Verdict, find_truth, judge

@@ -1,4 +1,4 @@
-"""The data plane: Engine and Line, thin owners of the C structs, and the record dtypes.
+"""The engine: the thin owner of ``cw_engine``, and the calls to its consumers.
 
 Bytes are fed to a Line; records go to the tops and the routes of its Engine; signals stand in the
 ring and are handed to one callback as a numpy view. Nothing here allocates per message.
@@ -9,136 +9,41 @@ parsed in microseconds, and releasing it would cost more than it gives.
 
 import logging
 import os
+from operator import index
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.buffer cimport (
-    PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
-)
-from cpython.memoryview cimport PyMemoryView_FromObject
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
-from posix.stdlib cimport posix_memalign
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from crosswire.kernels.base cimport (
-    CW_E_COUNT, CW_E_FIRST, CW_E_MESSAGE_UNKNOWN, CW_OK, cw_code_name, cw_code_text,
-)
+from crosswire.kernels.base cimport CW_E_COUNT, CW_E_FIRST, CW_FULL, CW_OK, CW_TAKEN, cw_code_name
 from crosswire.kernels.book cimport cw_top
-from crosswire.kernels.buffer cimport CW_GUARD_AFTER, CW_GUARD_BEFORE, cw_buffer_size
 from crosswire.kernels.cross cimport cw_pair_terms, cw_route
 from crosswire.kernels.engine cimport (
-    CW_KINDS, CW_STAGES, cw_batch, cw_engine, cw_engine_add_instrument, cw_engine_add_venue,
+    CW_KINDS, CW_STAGES, cw_batch, cw_engine_add_instrument, cw_engine_add_venue,
     cw_engine_advance, cw_engine_init, cw_engine_set_pairs, cw_engine_size, cw_limits,
 )
-from crosswire.kernels.frame cimport CW_CLIENT, CW_SERVER, cw_close_code_for
 from crosswire.kernels.histogram cimport cw_histogram, cw_histogram_quantile
 from crosswire.kernels.layout cimport cw_layout, cw_layout_is_valid
-from crosswire.kernels.line cimport (
-    CW_FED_CONTROL, CW_FED_MORE, CW_FED_RECORDS, CW_FED_SIGNALS, CW_LINE_ERRORS,
-    cw_inbox_entry, cw_line, cw_line_error, cw_line_feed, cw_line_init, cw_line_lose,
-    cw_line_memory, cw_line_open, cw_line_tail,
-)
 from crosswire.kernels.ops cimport CW_LEVEL_AVX2, CW_LEVEL_AVX512, CW_LEVEL_BASE, cw_level, \
     cw_level_best, cw_ops_for
-from crosswire.kernels.record cimport cw_quote, cw_record, cw_trade
+from crosswire.kernels.record cimport cw_record
 from crosswire.kernels.ring cimport cw_ring_peek, cw_ring_release
-from crosswire.kernels.signal cimport cw_leg, cw_signal
 from crosswire.kernels.symbol cimport cw_symbol, cw_symbols
+from crosswire.records cimport _Block, new_block, rows_of
 
-import numpy as np
-
-from .errors import UsageError, VenueError
+from .errors import UsageError
+from .instruments import Pair, Top
 from .layout import compile_layout
+from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE
 
-__all__ = [
-    "Engine", "Line", "MessageError", "Pair", "QUOTE_DTYPE", "SIGNAL_DTYPE", "TRADE_DTYPE", "Top",
-    "isa_levels",
-]
+__all__ = ["Engine", "isa_levels"]
 
 _log = logging.getLogger("crosswire")
 _log.addHandler(logging.NullHandler())
 
-# ------------------------------------------------------------------ dtypes, from the C structs
-
-
-cdef object _dtype(list fields, size_t size):
-    """A dtype whose offsets are those of the C struct: (name, format, offset)."""
-    return np.dtype({
-        "names": [name for name, _, _ in fields],
-        "formats": [form for _, form, _ in fields],
-        "offsets": [offset for _, _, offset in fields],
-        "itemsize": size,
-    })
-
-
-cdef object _quote_dtype():
-    cdef cw_quote *z = NULL
-    return _dtype([
-        ("ts_exch", "<i8", <uintptr_t>&z.ts_exch), ("ts_rx", "<i8", <uintptr_t>&z.ts_rx),
-        ("seq", "<u8", <uintptr_t>&z.seq), ("bid", "<f8", <uintptr_t>&z.bid),
-        ("bid_qty", "<f8", <uintptr_t>&z.bid_qty), ("ask", "<f8", <uintptr_t>&z.ask),
-        ("ask_qty", "<f8", <uintptr_t>&z.ask_qty),
-        ("instrument", "<u4", <uintptr_t>&z.instrument),
-        ("venue", "<u2", <uintptr_t>&z.venue), ("flags", "<u2", <uintptr_t>&z.flags),
-    ], sizeof(cw_quote))
-
-
-cdef object _trade_dtype():
-    cdef cw_trade *z = NULL
-    return _dtype([
-        ("ts_exch", "<i8", <uintptr_t>&z.ts_exch), ("ts_rx", "<i8", <uintptr_t>&z.ts_rx),
-        ("seq", "<u8", <uintptr_t>&z.seq), ("trade_id", "<u8", <uintptr_t>&z.trade_id),
-        ("price", "<f8", <uintptr_t>&z.price), ("qty", "<f8", <uintptr_t>&z.qty),
-        ("count", "<u4", <uintptr_t>&z.count), ("side", "i1", <uintptr_t>&z.side),
-        ("kind", "u1", <uintptr_t>&z.kind), ("reserved", "<u2", <uintptr_t>&z.reserved),
-        ("instrument", "<u4", <uintptr_t>&z.instrument),
-        ("venue", "<u2", <uintptr_t>&z.venue), ("flags", "<u2", <uintptr_t>&z.flags),
-    ], sizeof(cw_trade))
-
-
-cdef object _leg_dtype():
-    cdef cw_leg *z = NULL
-    return _dtype([
-        ("venue", "<u2", <uintptr_t>&z.venue), ("side", "i1", <uintptr_t>&z.side),
-        ("fee_mode", "u1", <uintptr_t>&z.fee_mode),
-        ("instrument", "<u4", <uintptr_t>&z.instrument), ("vwap", "<f8", <uintptr_t>&z.vwap),
-        ("limit", "<f8", <uintptr_t>&z.limit), ("qty", "<f8", <uintptr_t>&z.qty),
-        ("book_seq", "<u8", <uintptr_t>&z.book_seq), ("ts_exch", "<i8", <uintptr_t>&z.ts_exch),
-        ("age_us", "<u4", <uintptr_t>&z.age_us), ("lag_us", "<u4", <uintptr_t>&z.lag_us),
-        ("skew_us", "<i4", <uintptr_t>&z.skew_us),
-        ("skew_err_us", "<u4", <uintptr_t>&z.skew_err_us),
-    ], sizeof(cw_leg))
-
-
-cdef object _signal_dtype():
-    cdef cw_signal *z = NULL
-    return _dtype([
-        ("seq", "<u8", <uintptr_t>&z.seq), ("opp_id", "<u8", <uintptr_t>&z.opp_id),
-        ("rule_id", "<u4", <uintptr_t>&z.rule_id), ("kind", "u1", <uintptr_t>&z.kind),
-        ("event", "u1", <uintptr_t>&z.event), ("n_legs", "u1", <uintptr_t>&z.n_legs),
-        ("close_reason", "u1", <uintptr_t>&z.close_reason),
-        ("gates", "<u4", <uintptr_t>&z.gates), ("flags", "<u4", <uintptr_t>&z.flags),
-        ("ts_exch", "<i8", <uintptr_t>&z.ts_exch), ("ts_rx", "<i8", <uintptr_t>&z.ts_rx),
-        ("mono_rx", "<i8", <uintptr_t>&z.mono_rx),
-        ("d_decode", "<u4", <uintptr_t>&z.d_decode), ("d_book", "<u4", <uintptr_t>&z.d_book),
-        ("d_detect", "<u4", <uintptr_t>&z.d_detect),
-        ("d_publish", "<u4", <uintptr_t>&z.d_publish),
-        ("ts_open", "<i8", <uintptr_t>&z.ts_open), ("qty", "<f8", <uintptr_t>&z.qty),
-        ("notional_ref", "<f8", <uintptr_t>&z.notional_ref),
-        ("profit_ref", "<f8", <uintptr_t>&z.profit_ref),
-        ("ev_ref", "<f8", <uintptr_t>&z.ev_ref),
-        ("gross_bps", "<f4", <uintptr_t>&z.gross_bps), ("net_bps", "<f4", <uintptr_t>&z.net_bps),
-        ("worst_bps", "<f4", <uintptr_t>&z.worst_bps),
-        ("risk_bps", "<f4", <uintptr_t>&z.risk_bps),
-        ("legs", (_leg_dtype(), 4), <uintptr_t>&z.legs),
-    ], sizeof(cw_signal))
-
-
-QUOTE_DTYPE = _quote_dtype()
-TRADE_DTYPE = _trade_dtype()
-SIGNAL_DTYPE = _signal_dtype()
+FAILURES_LOGGED = 10  # of callbacks; all are counted
 
 # ------------------------------------------------------------------ small helpers
 
@@ -158,101 +63,21 @@ cdef cw_level _level_of(object isa) except *:
     return _ISA[isa]
 
 
-cdef str _name_of(int code):
-    return cw_code_name(code).decode()
+cdef uint32_t _within(str name, object value, uint32_t least, uint32_t most) except? 0:
+    """A whole number within its bounds, or a UsageError that names both."""
+    try:
+        number = index(value)
+    except TypeError:
+        raise UsageError(f"{name} must be a whole number, not {value!r}") from None
+    if not least <= number <= most:
+        raise UsageError(f"{name} must be within {least}..{most}, not {number}")
+    return number
 
 
 cdef int64_t _monotonic(void *user) noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
     return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
-
-
-@cython.final
-cdef class _Memory:
-    """A window of C memory as a read-only buffer; keeps its owner alive."""
-
-    cdef object owner
-    cdef void *data
-    cdef Py_ssize_t size
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.data, self.size, 1, flags)
-
-
-cdef object _array_over(object owner, void *data, Py_ssize_t size, object dtype):
-    cdef _Memory memory = _Memory.__new__(_Memory)
-    memory.owner = owner
-    memory.data = data
-    memory.size = size
-    return np.frombuffer(memory, dtype=dtype)
-
-
-class Pair:
-    """Two instruments to be watched for crosses in both directions.
-
-    Args:
-        rule_id: number that signals carry, unique among the pairs.
-        a: instrument id.
-        b: instrument id.
-        open_net_bps: a route opens at this net edge or above.
-        close_net_bps: an open route closes at this net edge or below, but never while it is at
-            ``open_net_bps`` or above.
-        qty_max: largest size of a signal, in base units.
-    """
-
-    __slots__ = ("a", "b", "close_net_bps", "open_net_bps", "qty_max", "rule_id")
-
-    def __init__(self, rule_id, a, b, open_net_bps=0.0, close_net_bps=None, qty_max=float("inf")):
-        self.rule_id = rule_id
-        self.a = a
-        self.b = b
-        self.open_net_bps = open_net_bps
-        self.close_net_bps = open_net_bps if close_net_bps is None else close_net_bps
-        self.qty_max = qty_max
-
-    def __repr__(self):
-        return (f"Pair(rule_id={self.rule_id}, a={self.a}, b={self.b}, "
-                f"open_net_bps={self.open_net_bps}, close_net_bps={self.close_net_bps})")
-
-
-class Top:
-    """A copy of one instrument's top of book, with what makes it readable.
-
-    Attributes:
-        bid, bid_qty, ask, ask_qty: prices and sizes, 0.0 for an empty side.
-        seq: the venue's number of the quote.
-        ts_exch, ts_rx: UTC ns, 0 = unknown.
-        is_valid: quoted since its connection was opened, two-sided, neither crossed nor locked.
-        is_live: its connection is not silent.
-        quotes, stale: quotes applied, and quotes refused because ``seq`` did not rise.
-    """
-
-    __slots__ = ("ask", "ask_qty", "bid", "bid_qty", "is_live", "is_valid", "quotes", "seq",
-                 "stale", "ts_exch", "ts_rx")
-
-    def __init__(self, **fields):
-        for name, value in fields.items():
-            setattr(self, name, value)
-
-    def __repr__(self):
-        return "Top(" + ", ".join(f"{n}={getattr(self, n)!r}" for n in self.__slots__) + ")"
-
-
-class MessageError(VenueError):
-    """A message that was lost to an error.
-
-    Attributes:
-        code: the error's name.
-        at: byte offset in the message.
-        message: ordinal of the message on its line, from 0.
-        instrument: id, or ``None`` where it cannot be told.
-    """
-
-    def __init__(self, code, at, message, instrument, text):
-        super().__init__(code, at, text)
-        self.message = message
-        self.instrument = instrument
 
 
 # ------------------------------------------------------------------ Engine
@@ -280,66 +105,32 @@ cdef class Engine:
     Calling back into the engine from a callback raises UsageError.
     """
 
-    cdef cw_engine *c
-    cdef void *memory
-    cdef list layouts
-    cdef list venue_names
-    cdef dict venue_ids
-    cdef list kinds
-    cdef list symbols
-    cdef list lines
-    cdef object ring_rows
-    cdef object quote_rows, trade_rows
-    cdef object _on_signals, _on_quotes, _on_trades
-    cdef bint is_feeding
-    cdef uint32_t rows_max
-    cdef readonly uint64_t callback_errors
-    cdef object __weakref__
-
-    def __cinit__(self):
-        self.c = NULL
-        self.memory = NULL
-        self.layouts = []
-
-    def __init__(self, *, instruments_max=4096, pairs_max=16384, lines_max=64, venues_max=32,
-                 signals_max=65536, rows_max=4096, isa=None, takes_unknown=False,
-                 latest_only=False, is_timed=False):
+    def __cinit__(self, *, instruments_max=4096, pairs_max=16384, lines_max=64, venues_max=32,
+                  signals_max=65536, rows_max=4096, isa=None, bint takes_unknown=False,
+                  bint latest_only=False, bint is_timed=False):
         cdef cw_limits limits
-        cdef size_t size
-        if self.c is not NULL:
-            raise UsageError("an engine is built once")
-        limits.instruments = instruments_max
-        limits.pairs = pairs_max
-        limits.lines = lines_max
-        limits.venues = venues_max
-        limits.signals = signals_max
-        size = cw_engine_size(&limits)
+        limits.instruments = _within("instruments_max", instruments_max, 1, 1 << 20)
+        limits.pairs = _within("pairs_max", pairs_max, 0, 1 << 22)
+        limits.lines = _within("lines_max", lines_max, 1, 65534)
+        limits.venues = _within("venues_max", venues_max, 1, 256)
+        limits.signals = _within("signals_max", signals_max, 1, 1 << 24)
+        self.rows_max = _within("rows_max", rows_max, 1, 1 << 24)
+        cdef size_t size = cw_engine_size(&limits)
         if size == 0:
-            raise UsageError(
-                "engine limits out of range: instruments 1..2^20, pairs up to 2^22, lines "
-                "1..65534, venues 1..256, signals a power of two up to 2^24")
-        if posix_memalign(&self.memory, 64, size) != 0:
-            raise MemoryError()
-        memset(self.memory, 0, size)
-        self.c = cw_engine_init(self.memory, &limits, cw_ops_for(_level_of(isa)))
-        self.c.takes_unknown = bool(takes_unknown)
-        self.c.latest_only = bool(latest_only)
+            raise UsageError(f"signals_max must be a power of two, not {signals_max}")
+        cdef cw_level level = _level_of(isa)
+        self.memory = new_block(size)
+        memset(self.memory.data, 0, size)  # touched once, so that no page is missing later
+        self.c = cw_engine_init(self.memory.data, &limits, cw_ops_for(level))
+        self.c.takes_unknown = takes_unknown
+        self.c.latest_only = latest_only
         if is_timed:
             self.c.clock.now_ns = _monotonic
-        self.rows_max = rows_max
+        self.layouts = []
         self.venue_names = []
         self.venue_ids = {}
         self.kinds = []
-        self.symbols = []
-        self.lines = []
-        self.ring_rows = _array_over(
-            self, self.c.ring.slots, <Py_ssize_t>signals_max * sizeof(cw_signal), SIGNAL_DTYPE)
-
-    def __dealloc__(self):
-        cdef uintptr_t layout
-        for layout in self.layouts:
-            free(<void *>layout)
-        free(self.memory)
+        self.ring_rows = rows_of(self.memory, self.c.ring.slots, limits.signals, SIGNAL_DTYPE)
 
     # ---- directory
 
@@ -349,24 +140,27 @@ cdef class Engine:
         Args:
             name: the venue's name.
             layout: its :class:`~crosswire.venue.Layout`.
-            fee_bps: taker fee of instruments that are found on the way.
+            fee_bps: taker fee of instruments that are found on the way, within (-1000, 1000).
             liveness_limit_s: a connection silent for longer is not alive.
 
         Raises:
-            UsageError: the name is taken, there is no room, or the layout is too large.
+            UsageError: the name is taken, the terms are impossible, there is no room, or the
+                layout is too large.
         """
         cdef uint16_t venue_id
         if name in self.venue_ids:
             raise UsageError(f"venue {name!r} was added before")
         if not liveness_limit_s > 0:
             raise UsageError(f"liveness_limit_s of {name!r} must be above 0")
+        if not -1000.0 < fee_bps < 1000.0:
+            raise UsageError(f"impossible fee_bps {fee_bps} of {name!r}")
         compiled = compile_layout(layout)
-        cdef cw_layout *table = _build_layout(compiled)
-        self.layouts.append(<uintptr_t>table)
+        cdef _Block table = _build_layout(compiled)
         limit = min(liveness_limit_s * 1e9, 2.0 ** 62)
-        if cw_engine_add_venue(self.c, table, <int64_t>limit, fee_bps, layout.seq_is_rising,
-                               &venue_id) != CW_OK:
-            raise UsageError(f"no room for venue {name!r}")
+        if cw_engine_add_venue(self.c, <cw_layout *>table.data, <int64_t>limit, fee_bps,
+                               layout.seq_is_rising, &venue_id) != CW_OK:
+            raise UsageError(f"no room for venue {name!r}; see Engine(venues_max=)")
+        self.layouts.append(table)
         self.venue_names.append(name)
         self.venue_ids[name] = venue_id
         self.kinds.append(compiled.kinds)
@@ -382,19 +176,24 @@ cdef class Engine:
             multiplier: base units per unit of size.
 
         Raises:
-            UsageError: the venue is unknown, the terms are impossible, or there is no room.
+            UsageError: the venue is unknown, the symbol was added before, the terms are
+                impossible, or there is no room.
         """
         cdef bytes text = symbol.encode()
         cdef uint32_t instrument
-        if venue not in self.venue_ids:
-            raise UsageError(f"venue {venue!r} was not added")
+        cdef uint16_t venue_id = self._venue(venue)
         if not -1000.0 < fee_bps < 1000.0 or not 0.0 < multiplier < 1e12:
             raise UsageError(f"{venue} {symbol}: impossible fee_bps {fee_bps} or "
                              f"multiplier {multiplier}")
-        code = cw_engine_add_instrument(self.c, self.venue_ids[venue], text,
-                                        <uint32_t>len(text), fee_bps, multiplier, &instrument)
+        code = cw_engine_add_instrument(self.c, venue_id, text, <uint32_t>len(text), fee_bps,
+                                        multiplier, &instrument)
+        if code == CW_TAKEN:
+            raise UsageError(f"{venue} {symbol!r} was added before")
+        if code == CW_FULL:
+            raise UsageError(f"no room for {venue} {symbol!r}; see Engine(instruments_max=)")
         if code != CW_OK:
-            raise UsageError(f"{venue} {symbol!r} cannot be added: {_name_of(code)}")
+            raise UsageError(f"{venue} {symbol!r} is no symbol: 1 to 32 bytes without quotes, "
+                             "backslashes and control characters")
         return instrument
 
     def set_pairs(self, pairs):
@@ -407,51 +206,35 @@ cdef class Engine:
             UsageError: an instrument is unknown, a threshold is impossible, or there are too many.
         """
         cdef Py_ssize_t i, n = len(pairs)
-        cdef cw_pair_terms *terms = <cw_pair_terms *>calloc(max(n, 1), sizeof(cw_pair_terms))
-        if terms is NULL:
-            raise MemoryError()
-        try:
-            for i in range(n):
-                pair = pairs[i]
-                if not (-5000.0 < pair.close_net_bps <= pair.open_net_bps < 1e6
-                        and pair.qty_max > 0):
-                    raise UsageError(f"impossible thresholds: {pair!r}")
-                terms[i].a = pair.a
-                terms[i].b = pair.b
-                terms[i].rule_id = pair.rule_id
-                terms[i].open_net_bps = pair.open_net_bps
-                terms[i].close_net_bps = pair.close_net_bps
-                terms[i].qty_max = pair.qty_max
-            for i in range(2 * self.c.crosses.pair_count):
-                if self.c.crosses.routes[i].is_open:
-                    raise UsageError("pairs cannot be changed while a route is open")
-            if cw_engine_set_pairs(self.c, terms, <uint32_t>n) != CW_OK:
-                raise UsageError(f"{n} pairs: too many, or one names an unknown instrument")
-        finally:
-            free(terms)
+        for i in range(2 * self.c.crosses.pair_count):
+            if self.c.crosses.routes[i].is_open:
+                raise UsageError("pairs cannot be changed while a route is open")
+        cdef _Block block = new_block(n * sizeof(cw_pair_terms))
+        cdef cw_pair_terms *terms = <cw_pair_terms *>block.data
+        for i in range(n):
+            if not isinstance(pairs[i], Pair):
+                raise UsageError(f"{pairs[i]!r} is no Pair")
+            pair = pairs[i]
+            terms[i].a = self._instrument(pair.a)
+            terms[i].b = self._instrument(pair.b)
+            terms[i].rule_id = pair.rule_id
+            terms[i].open_net_bps = pair.open_net_bps
+            terms[i].close_net_bps = pair.close_net_bps
+            terms[i].qty_max = pair.qty_max
+        if cw_engine_set_pairs(self.c, terms, <uint32_t>n) != CW_OK:
+            raise UsageError(f"no room for {n} pairs; see Engine(pairs_max=) and signals_max, "
+                             "which is at least four times the pairs")
 
-    def line(self, str venue, *, bint is_server=False, uint32_t read_size=16384,
-             uint32_t message_max=8 << 20, uint32_t fragments_max=65536):
-        """Return a new :class:`Line` of a venue.
+    cdef uint16_t _venue(self, str name) except? 0xFFFF:
+        if name not in self.venue_ids:
+            raise UsageError(f"venue {name!r} was not added")
+        return self.venue_ids[name]
 
-        Args:
-            venue: name of a venue that was added.
-            is_server: read masked frames, as a server does.
-            read_size: bytes that one read may bring, 64 to 2^24.
-            message_max: largest message in bytes; a larger one fails the connection.
-            fragments_max: most fragments of one message.
-
-        Raises:
-            UsageError: the venue is unknown or there is no room for another line.
-        """
-        if venue not in self.venue_ids:
-            raise UsageError(f"venue {venue!r} was not added")
-        if not 64 <= read_size <= 1 << 24 or message_max > 1 << 30:
-            raise UsageError("read_size must be 64..2^24 and message_max at most 2^30")
-        cdef Line line = Line.__new__(Line)
-        line._build(self, self.venue_ids[venue], is_server, read_size, message_max, fragments_max)
-        self.lines.append(line)
-        return line
+    cdef uint32_t _instrument(self, object instrument) except? 0xFFFFFFFF:
+        cdef int64_t number = index(instrument)
+        if not 0 <= number < self.c.books.count:
+            raise UsageError(f"no instrument {instrument}")
+        return <uint32_t>number
 
     # ---- time
 
@@ -473,6 +256,7 @@ cdef class Engine:
 
     @on_signals.setter
     def on_signals(self, callback):
+        self._check_consumer(callback)
         self._on_signals = callback
 
     @property
@@ -481,8 +265,9 @@ cdef class Engine:
 
     @on_quotes.setter
     def on_quotes(self, callback):
-        self._on_quotes = callback
+        self._check_consumer(callback)
         self.quote_rows = self._set_batch(&self.c.quotes, callback, QUOTE_DTYPE)
+        self._on_quotes = callback
 
     @property
     def on_trades(self):
@@ -490,24 +275,27 @@ cdef class Engine:
 
     @on_trades.setter
     def on_trades(self, callback):
-        self._on_trades = callback
+        self._check_consumer(callback)
         self.trade_rows = self._set_batch(&self.c.trades, callback, TRADE_DTYPE)
+        self._on_trades = callback
 
-    cdef object _set_batch(self, cw_batch *batch, object callback, object dtype):
+    cdef int _check_consumer(self, object callback) except -1:
         if self.is_feeding:
             raise UsageError("consumers cannot be changed from inside a callback")
+        if callback is not None and not callable(callback):
+            raise UsageError(f"a consumer is called with rows; {callback!r} cannot be called")
+        return 0
+
+    cdef object _set_batch(self, cw_batch *batch, object callback, object dtype):
+        cdef _Block block
         batch.count = batch.capacity = 0
         batch.rows = NULL
         if callback is None:
             return None
-        # one line more than needed, so that the rows can begin on a cache line
-        block = np.zeros(self.rows_max + 1, dtype=dtype)
-        cdef uintptr_t start = block.ctypes.data
-        cdef uintptr_t aligned = (start + 63) & ~<uintptr_t>63
-        rows = block.view("u1")[aligned - start:][: self.rows_max * 64].view(dtype)
-        batch.rows = <cw_record *>aligned
+        block = new_block(self.rows_max * sizeof(cw_record))
+        batch.rows = <cw_record *>block.data
         batch.capacity = self.rows_max
-        return rows
+        return rows_of(block, block.data, self.rows_max, dtype)
 
     cdef int _begin(self) except -1:
         if self.is_feeding:
@@ -519,9 +307,14 @@ cdef class Engine:
         try:
             callback(rows)
         except Exception:
-            self.callback_errors += 1
-            if self.callback_errors <= 10:
-                _log.exception("a callback raised; error %d", self.callback_errors)
+            self._note_failure("a consumer")
+        return 0
+
+    cdef int _note_failure(self, str what) except -1:
+        """Count the exception in hand, and log it unless so many came that the log would drown."""
+        self.callback_errors += 1
+        if self.callback_errors <= FAILURES_LOGGED:
+            _log.exception("%s raised; failure %d", what, self.callback_errors)
         return 0
 
     cdef int _give_signals(self) except -1:
@@ -575,35 +368,32 @@ cdef class Engine:
                     found[slot.instrument] = (name, text.decode("utf-8", "replace"))
         return found
 
-    def top(self, uint32_t instrument):
+    def top(self, instrument):
         """Return a copy of an instrument's :class:`Top`.
 
         Raises:
             UsageError: there is no such instrument.
         """
-        if instrument >= self.c.books.count:
-            raise UsageError(f"no instrument {instrument}")
-        cdef cw_top *t = &self.c.books.tops[instrument]
+        cdef cw_top *t = &self.c.books.tops[self._instrument(instrument)]
         return Top(bid=t.bid, bid_qty=t.bid_qty, ask=t.ask, ask_qty=t.ask_qty, seq=t.seq,
                    ts_exch=t.ts_exch, ts_rx=t.ts_rx, is_valid=bool(t.is_valid),
                    is_live=bool(t.is_live), quotes=t.quotes, stale=t.stale)
 
-    def counts(self, uint32_t instrument):
+    def counts(self, instrument):
         """Return messages received per kind for an instrument, kinds that came only.
 
         Raises:
             UsageError: there is no such instrument.
         """
-        if instrument >= self.c.books.count:
-            raise UsageError(f"no instrument {instrument}")
-        cdef uint64_t *row = self.c.counts + <size_t>instrument * CW_KINDS
-        kinds = self.kinds[self.c.books.tops[instrument].venue]
-        return {kind: row[i] for i, kind in enumerate(kinds) if row[i]}
+        cdef uint32_t i = self._instrument(instrument)
+        cdef uint64_t *row = self.c.counts + <size_t>i * CW_KINDS
+        kinds = self.kinds[self.c.books.tops[i].venue]
+        return {kind: row[n] for n, kind in enumerate(kinds) if row[n]}
 
     @property
     def errors(self):
         """Errors by name, those that happened only."""
-        return {_name_of(CW_E_FIRST + i): self.c.errors[i]
+        return {cw_code_name(CW_E_FIRST + i).decode(): self.c.errors[i]
                 for i in range(CW_E_COUNT) if self.c.errors[i]}
 
     @property
@@ -654,7 +444,7 @@ cdef dict _quantiles(const cw_histogram *h):
             "max": h.max}
 
 
-cdef cw_layout *_build_layout(object compiled) except NULL:
+cdef _Block _build_layout(object compiled):
     """Copy the compiled tables into a C table; raises UsageError when they do not fit."""
     if len(compiled.nodes) > 96 or len(compiled.messages) > 16 or len(compiled.kinds) > CW_KINDS:
         raise UsageError("layout too large: at most 96 nodes, 16 messages, 8 kinds")
@@ -662,9 +452,8 @@ cdef cw_layout *_build_layout(object compiled) except NULL:
     longest = max(map(len, names), default=0)
     if longest > 24 or len(compiled.word) > 16:
         raise UsageError("layout: a key or tag is longer than 24 bytes, or the word than 16")
-    cdef cw_layout *table = <cw_layout *>calloc(1, sizeof(cw_layout))
-    if table is NULL:
-        raise MemoryError()
+    cdef _Block block = new_block(sizeof(cw_layout))
+    cdef cw_layout *table = <cw_layout *>block.data
     cdef Py_ssize_t i, k
     table.node_count = len(compiled.nodes)
     table.message_count = len(compiled.messages)
@@ -694,263 +483,5 @@ cdef cw_layout *_build_layout(object compiled) except NULL:
         for k in range(18):
             table.messages[i].text[k] = message.text[k]
     if not cw_layout_is_valid(table):
-        free(table)
         raise UsageError("layout: every message requires a symbol, and only known slots")
-    return table
-
-
-# ------------------------------------------------------------------ Line
-
-
-@cython.final
-cdef class Line:
-    """One connection's receive buffer, frame state and layout prediction.
-
-    Made by :meth:`Engine.line`. The receive engine writes into :meth:`window` and then calls
-    :meth:`received`; :meth:`feed` does both for bytes that one has.
-
-    Attributes:
-        on_control: called with (opcode, bytes) for every control frame and every message that is
-            no data, in the order of arrival.
-        recorder: called with (bytes, ts_rx, mono_rx) for every read, before it is parsed.
-    """
-
-    cdef cw_line *c
-    cdef readonly Engine engine
-    cdef void *rx_memory
-    cdef uint8_t *inbox
-    cdef uint8_t *assembly
-    cdef uint32_t read_size
-    cdef Py_ssize_t window_size
-    cdef uint8_t *window_at
-    cdef object front_window
-    cdef public object on_control
-    cdef public object recorder
-    cdef uint64_t errors_read
-
-    def __cinit__(self):
-        self.c = NULL
-        self.rx_memory = NULL
-        self.inbox = NULL
-        self.assembly = NULL
-
-    def __init__(self):
-        raise UsageError("a line is made by Engine.line()")
-
-    cdef int _build(self, Engine engine, uint16_t venue, bint is_server, uint32_t read_size,
-                    uint32_t message_max, uint32_t fragments_max) except -1:
-        cdef cw_line_memory memory
-        cdef uint32_t capacity = 4 * read_size if read_size >= 1024 else 4096
-        cdef void *block
-        self.engine = engine
-        self.read_size = read_size
-        self.rx_memory = calloc(1, cw_buffer_size(capacity))
-        self.inbox = <uint8_t *>calloc(1, 1 << 16)
-        self.assembly = <uint8_t *>calloc(1, <size_t>CW_GUARD_BEFORE + message_max + CW_GUARD_AFTER)
-        if posix_memalign(&block, 64, sizeof(cw_line)) == 0:
-            self.c = <cw_line *>block
-        if self.rx_memory is NULL or self.inbox is NULL or self.assembly is NULL or self.c is NULL:
-            raise MemoryError()
-        memory.rx = self.rx_memory
-        memory.rx_capacity = capacity
-        memory.inbox = self.inbox
-        memory.inbox_capacity = 1 << 16
-        memory.assembly = self.assembly
-        memory.message_max = message_max
-        memory.fragments_max = fragments_max
-        if cw_line_init(self.c, engine.c, venue, CW_SERVER if is_server else CW_CLIENT,
-                        &memory) != CW_OK:
-            raise UsageError("no room for another line; see Engine(lines_max=)")
-        return 0
-
-    def __dealloc__(self):
-        free(self.c)
-        free(self.rx_memory)
-        free(self.inbox)
-        free(self.assembly)
-
-    def __getbuffer__(self, Py_buffer *view, int flags):
-        PyBuffer_FillInfo(view, self, self.window_at, self.window_size, 0, flags)
-
-    # ---- life
-
-    def open(self, int64_t ts_now, int64_t mono_now):
-        """Say that the connection is open: stream state starts afresh, counters go on."""
-        self.engine._begin()
-        try:
-            cw_line_open(self.c, ts_now, mono_now)
-            self.engine._give_signals()
-        finally:
-            self.engine.is_feeding = False
-
-    def lose(self, int64_t ts_now, int64_t mono_now):
-        """Say that the connection ended: its tops are no longer readable, what was open on it is
-        closed, and the signals are handed over."""
-        self.engine._begin()
-        try:
-            cw_line_lose(self.c, ts_now, mono_now)
-            self.engine._give_signals()
-        finally:
-            self.engine.is_feeding = False
-
-    # ---- bytes
-
-    cpdef object window(self):
-        """Return a writable memoryview of where the next bytes go, valid until the next call."""
-        cdef uint32_t size
-        self.window_at = cw_line_tail(self.c, &size)
-        self.window_size = size if size < self.read_size else self.read_size
-        if self.c.rx.received == 0:  # nothing is waiting: the view is always the same
-            if self.front_window is None:
-                self.front_window = PyMemoryView_FromObject(self)
-            return self.front_window
-        return PyMemoryView_FromObject(self)
-
-    cpdef int received(self, uint32_t n, int64_t ts_rx, int64_t mono_rx) except -1:
-        """Parse the ``n`` bytes that were written into the window, all with one stamp.
-
-        Returns:
-            0, or 1 when the connection is to be closed: see :attr:`error` and :attr:`is_closed`.
-
-        Raises:
-            UsageError: more bytes than the window has, or called from inside a callback.
-        """
-        cdef uint32_t fed
-        if n > self.window_size:
-            raise UsageError(f"{n} bytes received into a window of {self.window_size}")
-        self.window_size = 0
-        if self.recorder is not None:
-            self.recorder(PyBytes_FromStringAndSize(<char *>self.window_at, n), ts_rx, mono_rx)
-        self.engine._begin()
-        try:
-            fed = cw_line_feed(self.c, n, ts_rx, mono_rx)
-            while True:
-                if fed & CW_FED_SIGNALS:
-                    self.engine._give_signals()
-                if fed & CW_FED_RECORDS or not fed & CW_FED_MORE:
-                    self.engine._give_rows()
-                if fed & CW_FED_CONTROL:
-                    self._give_control()
-                if not fed & CW_FED_MORE:
-                    break
-                fed = cw_line_feed(self.c, 0, ts_rx, mono_rx)
-        finally:
-            self.engine.is_feeding = False
-        return self.c.is_done
-
-    def feed(self, data, int64_t ts_rx, int64_t mono_rx):
-        """Copy bytes in and parse them, all with one stamp.
-
-        Args:
-            data: bytes-like, any length.
-
-        Returns:
-            0, or 1 when the connection is to be closed.
-        """
-        cdef Py_buffer view
-        cdef Py_ssize_t at = 0, n
-        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-        try:
-            while at < view.len and not self.c.is_done:
-                self.window()
-                n = min(self.window_size, view.len - at)
-                memcpy(self.window_at, <char *>view.buf + at, n)
-                self.received(<uint32_t>n, ts_rx, mono_rx)
-                at += n
-        finally:
-            PyBuffer_Release(&view)
-        return self.c.is_done
-
-    cdef int _give_control(self) except -1:
-        cdef uint32_t at = 0
-        cdef cw_inbox_entry entry
-        while at < self.c.inbox_len:
-            memcpy(&entry, self.inbox + at, sizeof(entry))
-            at += sizeof(entry)
-            payload = PyBytes_FromStringAndSize(<char *>self.inbox + at, entry.len)
-            at += (entry.len + 3) & ~<uint32_t>3
-            if self.on_control is not None:
-                try:
-                    self.on_control(entry.opcode, payload)
-                except Exception:
-                    self.engine.callback_errors += 1
-                    _log.exception("on_control raised")
-        self.c.inbox_len = 0
-        return 0
-
-    def reject(self):
-        """Count a control message that nobody understands as the error ``message-unknown``."""
-        self.engine.c.errors[CW_E_MESSAGE_UNKNOWN - CW_E_FIRST] += 1
-
-    # ---- what there is
-
-    @property
-    def id(self):
-        return self.c.id
-
-    @property
-    def is_done(self):
-        """Nothing more is read: a close frame came, the protocol was broken, or it was lost."""
-        return bool(self.c.is_done)
-
-    @property
-    def is_closed(self):
-        """A close frame was received."""
-        return bool(self.c.has_close)
-
-    @property
-    def is_live(self):
-        """The connection is open and not silent, as of the engine's time."""
-        return bool(self.engine.c.pulses[self.c.id].is_live)
-
-    @property
-    def error(self):
-        """The protocol error that broke the connection, as a VenueError, or None."""
-        if self.c.error.code == 0:
-            return None
-        return VenueError(_name_of(self.c.error.code), self.c.error.at,
-                          cw_code_text(self.c.error.code).decode())
-
-    @property
-    def close_code(self):
-        """The close code that answers :attr:`error`."""
-        return cw_close_code_for(self.c.error.code) if self.c.error.code else 1000
-
-    @property
-    def byte_count(self):
-        return self.c.bytes
-
-    @property
-    def frame_count(self):
-        return self.c.frames
-
-    @property
-    def message_count(self):
-        return self.c.messages
-
-    @property
-    def error_count(self):
-        """Messages lost to an error."""
-        return self.c.error_count
-
-    @property
-    def predictions(self):
-        """(messages read by a template, messages that took the order-free scan)."""
-        return self.c.scanner.hits, self.c.scanner.misses
-
-    def message_errors(self):
-        """Return the message errors since the last call as :class:`MessageError`, oldest first;
-        at most the last 16 are kept."""
-        cdef uint64_t i = self.errors_read
-        cdef cw_line_error *e
-        found = []
-        if self.c.error_count > CW_LINE_ERRORS and i < self.c.error_count - CW_LINE_ERRORS:
-            i = self.c.error_count - CW_LINE_ERRORS
-        while i < self.c.error_count:
-            e = &self.c.errors[i % CW_LINE_ERRORS]
-            instrument = None if e.instrument == 0xFFFFFFFF else e.instrument
-            found.append(MessageError(_name_of(e.error.code), e.error.at, e.message, instrument,
-                                      cw_code_text(e.error.code).decode()))
-            i += 1
-        self.errors_read = i
-        return found
+    return block

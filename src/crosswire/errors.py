@@ -10,6 +10,7 @@ __all__ = [
     "CrosswireError",
     "HandshakeError",
     "HostError",
+    "MessageError",
     "RecordingError",
     "SubscriptionError",
     "UsageError",
@@ -45,6 +46,22 @@ class VenueError(CrosswireError):
         super().__init__(f"{code} at byte {at}" + (f": {text}" if text else ""))
         self.code = code
         self.at = at
+
+
+class MessageError(VenueError):
+    """A message that was lost to an error.
+
+    Attributes:
+        code: the error's name.
+        at: byte offset in the message.
+        message: ordinal of the message on its line, from 0.
+        instrument: id, or ``None`` where it cannot be told.
+    """
+
+    def __init__(self, code: str, at: int, message: int, instrument: int | None, text: str) -> None:
+        super().__init__(code, at, text)
+        self.message = message
+        self.instrument = instrument
 
 
 class HandshakeError(VenueError):

@@ -1,4 +1,4 @@
-"""Instruments: unified symbols, and which of them may be crossed.
+"""Instruments: unified symbols, which of them may be crossed, and what is known of their books.
 
 Unified symbols are ccxt's: ``BTC/USDT`` is spot, ``BTC/USDT:USDT`` a linear perpetual settled in
 USDT, ``BTC/USD:BTC`` an inverse one.
@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from math import inf
+from numbers import Integral
 
 from .errors import UsageError
 
-__all__ = ["Instrument", "cross_pairs", "parse_leg"]
+__all__ = ["Instrument", "Pair", "Top", "cross_pairs", "parse_leg"]
+
+ID_MAX = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,77 @@ class Instrument:
 
     def __str__(self) -> str:
         return f"{self.venue}:{self.symbol or self.native}"
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Pair:
+    """Two instruments to be watched for crosses in both directions.
+
+    Args:
+        rule_id: number that signals carry, unique among the pairs.
+        a: instrument id.
+        b: instrument id.
+        open_net_bps: a route opens at this net edge or above, within (-5000, 1e6).
+        close_net_bps: an open route closes at this net edge or below, but never while it is at
+            ``open_net_bps`` or above; ``None``: ``open_net_bps``.
+        qty_max: largest size of a signal, in base units, above 0.
+
+    Raises:
+        UsageError: a number is out of range, or both instruments are one.
+    """
+
+    rule_id: int
+    a: int
+    b: int
+    open_net_bps: float
+    close_net_bps: float
+    qty_max: float
+
+    def __init__(
+        self,
+        rule_id: int,
+        a: int,
+        b: int,
+        open_net_bps: float = 0.0,
+        close_net_bps: float | None = None,
+        qty_max: float = inf,
+    ) -> None:
+        close = open_net_bps if close_net_bps is None else close_net_bps
+        values = (rule_id, a, b, open_net_bps, close, qty_max)
+        for name, value in zip(self.__slots__, values, strict=True):
+            object.__setattr__(self, name, value)
+        if not all(isinstance(n, Integral) and 0 <= n <= ID_MAX for n in (rule_id, a, b)):
+            raise UsageError(f"rule_id, a and b must be whole numbers of 32 bits: {self!r}")
+        if a == b:
+            raise UsageError(f"a pair needs two instruments: {self!r}")
+        if not (-5000.0 < close <= open_net_bps < 1e6 and qty_max > 0):
+            raise UsageError(f"impossible thresholds: {self!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """A copy of one instrument's top of book, with what makes it readable.
+
+    Attributes:
+        bid, bid_qty, ask, ask_qty: prices and sizes, 0.0 for an empty side.
+        seq: the venue's number of the quote.
+        ts_exch, ts_rx: UTC ns, 0 = unknown.
+        is_valid: quoted since its connection was opened, two-sided, neither crossed nor locked.
+        is_live: its connection is not silent.
+        quotes, stale: quotes applied, and quotes refused because ``seq`` did not rise.
+    """
+
+    bid: float
+    bid_qty: float
+    ask: float
+    ask_qty: float
+    seq: int
+    ts_exch: int
+    ts_rx: int
+    is_valid: bool
+    is_live: bool
+    quotes: int
+    stale: int
 
 
 def parse_leg(text: str) -> tuple[str, str]:

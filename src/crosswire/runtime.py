@@ -10,8 +10,9 @@ from typing import Any
 
 from .capture import Kind, RecordingWriter
 from .config import Config, VenueConfig
-from .engine import Engine, Line, Pair
-from .instruments import Instrument
+from .engine import Engine
+from .instruments import Instrument, Pair
+from .line import Line
 from .seam import Seam, System
 from .session import Backoff, Session, State, tls_context
 from .venue import Record, Venue
@@ -90,7 +91,7 @@ class Runtime:
         self._note_live()
 
     def _session(self, market: Venue, terms: VenueConfig) -> Session:
-        line = self.engine.line(market.name)
+        line = Line(self.engine, market.name)
         natives = [i.native for i in self.instruments if i.venue == market.name]
         records = [Record.QUOTE, Record.TRADE] if terms.trades else [Record.QUOTE]
         if self._writer:

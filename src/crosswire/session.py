@@ -23,9 +23,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Protocol
 
 from .codec import encode_frame
-from .engine import Line
 from .errors import SubscriptionError, UsageError, VenueError
 from .handshake import ClientHandshake, parse_url
+from .line import Line
 from .receive import LineProtocol
 from .seam import Seam
 from .venue import Answer, Control, Record, Venue

@@ -6,15 +6,17 @@ import numpy as np
 
 import crosswire
 from crosswire.codec import Histogram, decimal, encode_frame, read_header
-from crosswire.engine import Engine, Line, Pair
+from crosswire.engine import Engine
+from crosswire.instruments import Pair
+from crosswire.line import Line
 
 engine = Engine(isa="base")
 assert_type(engine, Engine)
-assert_type(engine.line("binance"), Line)
+assert_type(Line(engine, "binance"), Line)
 assert_type(engine.instruments, list[tuple[str, str]])
 assert_type(engine.top(0).bid, float)
 assert_type(engine.errors, dict[str, int])
-assert_type(engine.line("binance").error, crosswire.VenueError | None)
+assert_type(Line(engine, "binance").error, crosswire.VenueError | None)
 assert_type(Pair(1, 0, 1).open_net_bps, float)
 assert_type(crosswire.SIGNAL_DTYPE, np.dtype[np.void])
 assert_type(crosswire.isa_levels(), tuple[str, ...])

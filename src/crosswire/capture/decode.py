@@ -12,6 +12,7 @@ import numpy as np
 from ..codec import encode_frame
 from ..engine import Engine
 from ..errors import UsageError
+from ..line import Line
 from ..venue import Control, Venue
 
 __all__ = ["Decoder", "shortest"]
@@ -77,7 +78,7 @@ class Decoder:
         self._venue = venue
         self._engine = Engine(takes_unknown=True, signals_max=2, pairs_max=1, isa=isa)
         self._engine.add_venue(venue.name, venue.layout, fee_bps=0.0)
-        self._line = self._engine.line(venue.name)
+        self._line = Line(self._engine, venue.name)
         self._line.on_control = self._on_control
         self._engine.on_quotes = lambda rows: self._keep("quote", rows)
         self._engine.on_trades = lambda rows: self._keep("trade", rows)

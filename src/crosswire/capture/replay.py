@@ -21,9 +21,11 @@ import numpy as np
 
 from ..codec import encode_frame
 from ..config import Config, PairConfig, VenueConfig
-from ..engine import SIGNAL_DTYPE, Engine, Line, Pair
+from ..engine import Engine
 from ..errors import RecordingError, UsageError
-from ..instruments import Instrument, cross_pairs
+from ..instruments import Instrument, Pair, cross_pairs
+from ..line import Line
+from ..records import SIGNAL_DTYPE
 from ..seam import open_file
 from ..venue import Control
 from ..venues import venue
@@ -365,7 +367,7 @@ class Replay:
             return
         line = lines.get((step.venue, step.line))
         if line is None:
-            line = lines[step.venue, step.line] = engine.line(step.venue)
+            line = lines[step.venue, step.line] = Line(engine, step.venue)
             line.on_control = self._control_of(line, step.venue)
         if step.kind is Kind.OPENED:
             line.open(step.ts_rx, step.mono_rx)

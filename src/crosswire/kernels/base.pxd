@@ -5,6 +5,7 @@ cdef extern from "crosswire/base.h" nogil:
         CW_OK
         CW_NEED_MORE
         CW_FULL
+        CW_TAKEN
         CW_E_FIRST
         CW_E_LAST
         CW_E_COUNT

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import cast
 
 from ..codec import encode_frame
-from ..engine import Line
 from ..errors import HandshakeError, VenueError
 from ..handshake import HEAD_MAX, ClientHandshake
+from ..line import Line
 from ..seam import Seam
 
 __all__ = ["LineProtocol"]

@@ -4,8 +4,8 @@
  * checked before it is used; memory is lent by the caller and never freed here. One object has
  * one writer thread; nothing here locks.
  *
- * Three kinds of result are kept apart. "Not yet" is CW_NEED_MORE, "refused" is CW_FULL, and
- * "broken" is a code of CW_E_FIRST or above, which comes with a byte position. */
+ * Three kinds of result are kept apart. "Not yet" is CW_NEED_MORE, "refused" is CW_FULL or
+ * CW_TAKEN, and "broken" is a code of CW_E_FIRST or above, which comes with a byte position. */
 #ifndef CROSSWIRE_BASE_H
 #define CROSSWIRE_BASE_H
 
@@ -21,6 +21,7 @@ typedef enum cw_code {
     CW_OK = 0,
     CW_NEED_MORE = 1, /* nothing is wrong; more bytes are needed */
     CW_FULL = 2,      /* a bound was reached; nothing was taken */
+    CW_TAKEN = 3,     /* it is there already; nothing was changed */
 
     CW_E_FIRST = 16,
     /* frames: RFC 6455 section 5, and 7.4 for close codes */

@@ -94,7 +94,8 @@ cw_engine *cw_engine_init(void *memory, const cw_limits *limits, const cw_ops *o
 int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t liveness_limit_ns,
                         double fee_bps, int seq_is_rising, uint16_t *id);
 
-/* Add an instrument; *id is set. CW_FULL without room, CW_E_SYMBOL_UNKNOWN for a bad symbol. */
+/* Add an instrument; *id is set. CW_FULL without room, CW_TAKEN when the venue has the symbol,
+ * CW_E_SYMBOL_UNKNOWN for a bad one. */
 int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
                              uint32_t symbol_len, double fee_bps, double multiplier, uint32_t *id);
 

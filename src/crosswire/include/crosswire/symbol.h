@@ -25,8 +25,8 @@ typedef struct cw_symbols {
 void cw_symbols_init(cw_symbols *self, cw_symbol *slots, uint32_t capacity);
 
 /* Add a symbol of 1 to CW_SYMBOL_MAX bytes. CW_OK; CW_FULL when half of the slots are taken;
- * CW_E_SYMBOL_UNKNOWN for an impossible length, a quote, backslash or control character. Adding
- * again changes the id. */
+ * CW_E_SYMBOL_UNKNOWN for an impossible length, a quote, backslash or control character; CW_TAKEN,
+ * with the id unchanged, for one that was added before. */
 int cw_symbols_add(cw_symbols *self, const uint8_t *text, uint32_t len, uint32_t instrument);
 
 static inline uint32_t cw_symbol_hash(uint64_t low, uint64_t high, uint32_t len) {
