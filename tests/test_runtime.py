@@ -24,6 +24,7 @@ from crosswire.instruments import Instrument, cross_pairs
 from crosswire.line import Line
 from crosswire.records import SIGNAL_DTYPE
 from crosswire.runtime import Runtime, build_engine
+from crosswire.session import Session
 from crosswire.sim import Scenario, find_truth, generate, judge, make_plan
 from crosswire.sim.market import frame_of
 from crosswire.venue import SimQuote
@@ -398,6 +399,29 @@ class TestBecomingLive:
                 assert mine == ["connecting", "upgrading", "subscribing", "live", "stopped"]
 
         simulate(main())
+
+    def test_a_callback_that_raises_at_every_change_ends_nothing(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(session: Session) -> None:
+            raise ValueError("a bot's own mistake")
+
+        async def main() -> None:
+            net = Net()
+            runtime = Runtime(config_of(), seam=net)
+            runtime.on_state_changed = broken
+            async with runtime:
+                await runtime.wait_live(5.0)
+                net.newest[NAMES[0]].cut()
+                await asyncio.sleep(1.0)
+                await runtime.wait_live(5.0)
+                assert runtime.sessions[NAMES[0]].connects == 2
+            assert {s.state.value for s in runtime.sessions.values()} == {"stopped"}
+            # Five changes each, and five more of the one that was lost.
+            assert runtime.callback_errors == 5 * len(NAMES) + 5
+
+        simulate(main())
+        assert "a bot's own mistake" in caplog.text
 
 
 class TestLeaving:

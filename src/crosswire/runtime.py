@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
@@ -19,6 +20,8 @@ from .venue import Record, Venue
 from .venues import venue
 
 __all__ = ["Runtime", "build_engine"]
+
+_log = logging.getLogger("crosswire.runtime")
 
 
 def build_engine(
@@ -69,7 +72,15 @@ class Runtime:
         seam: clock, randomness, network; the real ones by default.
         record: a file that takes every read, opening, loss and timer firing, in one total order.
         venue_of: where venues come from.
+
+    Attributes:
+        sessions: by venue name.
+        on_state_changed: called with a session whose state has changed. What it raises is logged
+            and counted, and changes nothing else.
+        callback_errors: how often it raised; ``engine.callback_errors`` counts the engine's.
     """
+
+    on_state_changed: Callable[[Session], None] | None = None
 
     def __init__(
         self,
@@ -81,6 +92,7 @@ class Runtime:
     ) -> None:
         self.config = config
         self.seam = seam or System()
+        self.callback_errors = 0
         self.engine, self.instruments = build_engine(config, venue_of, is_timed=True)
         self._writer = RecordingWriter(record) if record else None
         self._tasks: list[asyncio.Task[None]] = []
@@ -130,16 +142,19 @@ class Runtime:
 
     def on_state(self, session: Session) -> None:
         self._note_live()
-        if self.on_state_changed:
+        if not self.on_state_changed:
+            return
+        try:
             self.on_state_changed(session)
+        except Exception:
+            self.callback_errors += 1
+            _log.exception("on_state_changed raised for %s", session.venue.name)
 
     def _note_live(self) -> None:
         if all(s.state is State.LIVE for s in self.sessions.values()):
             self._all_live.set()
         else:
             self._all_live.clear()
-
-    on_state_changed: Callable[[Session], None] | None = None
 
     # ---- life
 
