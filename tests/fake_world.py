@@ -310,7 +310,11 @@ class FakeSeam(Seam):
         drawn: (low, high, value) of every random float.
         met: the peers that were reached, oldest first.
         transports: of every connection that was made.
+        pace: how many of the loop's seconds one of the seam's takes; what does not slow down with
+            it keeps time by a clock of its own.
     """
+
+    pace = 1.0
 
     def __init__(self, peers: Iterable[Peer] = (), seed: int = 1) -> None:
         self._peers = list(peers) or [Peer()]
@@ -340,7 +344,13 @@ class FakeSeam(Seam):
         return self._random.randbytes(n)
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds * self.pace)
+
+    def timeout(self, seconds: float) -> asyncio.Timeout:
+        return asyncio.timeout(seconds * self.pace)
+
+    def later(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds * self.pace, do)
 
     async def connect(
         self,

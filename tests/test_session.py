@@ -258,6 +258,34 @@ class TestConnecting:
 
         simulate(main())
 
+    @pytest.mark.parametrize(
+        ("stage", "limit_s"), [("upgrading", 10.0), ("subscribing", 10.0), ("closing", 1.0)]
+    )
+    def test_every_limit_is_counted_by_the_clock_of_the_seam(
+        self, stage: str, limit_s: float
+    ) -> None:
+        class Deaf(Peer):
+            def on_text(self, text: str) -> None:
+                pass
+
+        first: Peer = {"upgrading": Mute(), "subscribing": Deaf()}.get(stage) or SlowToClose(1e6)
+
+        async def main() -> None:
+            world = World(first, Peer())
+            world.seam.pace = 3.0
+            world.start()
+            if stage == "closing":
+                await world.reach("live")
+                close(world.peer)
+            await world.reach("backing-off")
+            transport = world.seam.transports[0]
+            while transport.lost_at is None:  # noqa: ASYNC110 - simulated time
+                await asyncio.sleep(0.1)
+            assert transport.lost_at == pytest.approx(3.0 * limit_s, abs=0.1)
+            await world.stop()
+
+        simulate(main())
+
 
 class TestSubscriptions:
     def test_they_are_sent_again_after_every_reconnect(self) -> None:

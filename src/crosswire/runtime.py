@@ -165,7 +165,7 @@ class Runtime:
             TimeoutError: not all were within ``limit_s``; the message names the others.
         """
         try:
-            async with asyncio.timeout(limit_s):
+            async with self.seam.timeout(limit_s):
                 await self._all_live.wait()
         except TimeoutError:
             late = [

@@ -12,6 +12,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +25,7 @@ def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO[Any]:
 
 
 class Seam:
-    """What a session needs from the world: a clock, randomness, sleep and connections.
+    """What a session needs from the world: a clock, randomness, timers and connections.
 
     Subclass it to simulate; :class:`System` is the real one.
     """
@@ -47,6 +48,14 @@ class Seam:
 
     async def sleep(self, seconds: float) -> None:
         """Wait for ``seconds``."""
+        raise NotImplementedError
+
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """Return a context that breaks off its body after ``seconds`` with a TimeoutError."""
+        raise NotImplementedError
+
+    def later(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call ``do`` in the running loop after ``seconds``, unless the handle is cancelled."""
         raise NotImplementedError
 
     async def connect(
@@ -85,6 +94,12 @@ class System(Seam):
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(seconds)
+
+    def later(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(seconds, do)
 
     async def connect(
         self,

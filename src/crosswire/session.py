@@ -217,7 +217,7 @@ class Session:
             self._send(CLOSE, (1000).to_bytes(2, "big"))
             protocol.close()
             try:
-                async with asyncio.timeout(CLOSE_LIMIT_S):
+                async with self.seam.timeout(CLOSE_LIMIT_S):
                     await asyncio.shield(protocol.ended)
             except TimeoutError:
                 protocol.abort()
@@ -282,7 +282,7 @@ class Session:
     async def _upgrade(self, protocol: LineProtocol) -> None:
         """Connect and have the upgrade answered, both within the limit."""
         try:
-            async with asyncio.timeout(CONNECT_LIMIT_S):
+            async with self.seam.timeout(CONNECT_LIMIT_S):
                 await self.seam.connect(
                     lambda: protocol,
                     self._host,
@@ -366,7 +366,7 @@ class Session:
                 if text:
                     self._send(TEXT, text.encode())
         try:
-            async with asyncio.timeout(ACK_LIMIT_S):
+            async with self.seam.timeout(ACK_LIMIT_S):
                 while self._pending and self._nameless_refusal is None:
                     self._answer.clear()
                     await self._answer.wait()

@@ -25,7 +25,7 @@ class LineProtocol(asyncio.BufferedProtocol):
     Args:
         line: where the bytes go after the upgrade.
         handshake: the upgrade to be made.
-        seam: for the stamps: of the opening, of every read, of the end.
+        seam: for the stamps: of the opening, of every read, of the end; and for the timer.
         on_open: called when the line was opened, before any byte of it is parsed.
         close_limit_s: how long a finished connection may take to be taken down.
 
@@ -111,8 +111,7 @@ class LineProtocol(asyncio.BufferedProtocol):
         self._window, self._received = self._discard_window, _discard
         self.ended.set_result(self._line.error)
         self.close()
-        loop = asyncio.get_running_loop()
-        self._close_timer = loop.call_later(self._close_limit_s, self.abort)
+        self._close_timer = self._seam.later(self._close_limit_s, self.abort)
 
     @property
     def is_closing(self) -> bool:
