@@ -119,6 +119,17 @@ class TestBackoff:
         backoff.reset()
         assert backoff.next_delay(lambda low, high: high) == 0.1
 
+    def test_the_first_reconnect_that_was_asked_for_is_no_failure_and_the_next_ones_are(
+        self,
+    ) -> None:
+        backoff = Backoff(0.1, 30.0, attempts=3)
+        delays = [backoff.invited_delay(lambda low, high: high) for _ in range(4)]
+        assert delays == [0.1, 0.8, 1.6, 3.2]
+        assert backoff.attempts == 6
+        backoff.reset()
+        assert [backoff.invited_delay(lambda low, high: high) for _ in range(2)] == [0.1, 0.1]
+        assert Backoff(5.0, 2.0).invited_delay(lambda low, high: high) == 2.0
+
 
 class TestConnecting:
     def test_it_goes_live_through_every_state(self) -> None:
@@ -652,6 +663,46 @@ class TestControlFrames:
             await world.reach("live")
             assert world.session.connects == 2
             assert world.notes.lost != []
+            await world.stop()
+
+        simulate(main())
+
+    def test_a_venue_that_goes_away_is_named_as_the_cause_and_blamed_for_nothing(self) -> None:
+        async def main() -> None:
+            world = World(*(Refusing() for _ in range(5)), Peer(), Peer())
+            world.start()
+            await world.reach("live")
+            world.peer.say('{"c":"bye"}')
+            await world.reach("backing-off")
+            await asyncio.sleep(0)
+            text = 'ConnectionError: the venue asked to reconnect: {"c":"bye"}'
+            assert world.session.last_error == text
+            assert [reason for _, reason in world.notes.lost] == [text]
+            assert world.session.backoff.attempts == 5
+            await world.reach("live")
+            assert world.seam.drawn[-1][:2] == (0.0, 0.1)
+            # What ends next is told as what it is, and counted.
+            world.peer.cut()
+            await world.reach("backing-off")
+            await world.reach("live")
+            assert "asked" not in world.session.last_error
+            assert world.seam.drawn[-1][:2] == (0.0, 3.2)
+            await world.stop()
+
+        simulate(main())
+
+    def test_a_venue_that_sends_every_connection_away_is_not_hammered(self) -> None:
+        class Unwelcoming(Peer):
+            def on_text(self, text: str) -> None:
+                super().on_text(text)
+                self.say('{"c":"bye"}')
+
+        async def main() -> None:
+            world = World(Unwelcoming())
+            world.start()
+            await asyncio.sleep(600.0)
+            assert [high for _, high, _ in world.seam.drawn[:4]] == [0.1, 0.1, 0.2, 0.4]
+            assert len(world.seam.connects) < 100
             await world.stop()
 
         simulate(main())

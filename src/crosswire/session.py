@@ -3,6 +3,7 @@
 Rules:
 1. Back-off is exponential, capped, with full jitter: a delay is uniform in
    [0, min(cap, base * 2**attempts)]. It starts again only after a minute of good health.
+   A reconnect that the venue asked for is no failure, once in such a row; see :class:`Backoff`.
 2. Every subscription is acknowledged or refused by name, or the connection is given up in time;
    one whose subscriptions were all refused, or refused without saying which, is given up at once.
 3. Any byte received is life; a connection without one for the venue's limit is dropped.
@@ -96,11 +97,13 @@ class Backoff:
     Attributes:
         base_s, cap_s: bounds of the first and of the longest delay.
         attempts: failures in a row.
+        is_invited: a reconnect of this row was asked for by the venue.
     """
 
     base_s: float = 0.1
     cap_s: float = 30.0
     attempts: int = 0
+    is_invited: bool = False
 
     def next_delay(self, uniform: Callable[[float, float], float]) -> float:
         """Return the next delay in seconds."""
@@ -108,9 +111,21 @@ class Backoff:
         self.attempts += 1
         return uniform(0.0, ceiling)
 
+    def invited_delay(self, uniform: Callable[[float, float], float]) -> float:
+        """Return the delay in seconds before a reconnect that the venue asked for.
+
+        The first since the last reset is of the shortest kind and counts as no failure. The next
+        ones do: a venue that asks each new connection to go must not be hammered either.
+        """
+        if self.is_invited:
+            return self.next_delay(uniform)
+        self.is_invited = True
+        return uniform(0.0, min(self.cap_s, self.base_s))
+
     def reset(self) -> None:
         """Begin again at the shortest delay."""
         self.attempts = 0
+        self.is_invited = False
 
 
 class SessionObserver(Protocol):
@@ -181,6 +196,7 @@ class Session:
         self._pending: set[str] = set()
         self._denied = 0
         self._nameless_refusal: str | None = None
+        self._farewell: str | None = None
         self._answer = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
@@ -204,10 +220,16 @@ class Session:
                         _log.warning("%s: %s", self.venue.name, self._note(error))
                 if not self._stopping.is_set():
                     self._move(Event.FAILED)
-                    delay = self.backoff.next_delay(self.seam.uniform)
-                    await self._unless_stopped(self.seam.sleep(delay))
+                    await self._unless_stopped(self.seam.sleep(self._delay()))
         finally:
             self._ended.set()
+
+    def _delay(self) -> float:
+        """Return how long to wait before the next connect, in seconds."""
+        next_delay = (
+            self.backoff.next_delay if self._farewell is None else self.backoff.invited_delay
+        )
+        return next_delay(self.seam.uniform)
 
     async def stop(self) -> None:
         """Close the connection, with a close frame where one is open, and end :meth:`run`."""
@@ -257,6 +279,7 @@ class Session:
         protocol = self._protocol = LineProtocol(
             self.line, handshake, self.seam, self._opened, CLOSE_LIMIT_S
         )
+        self._farewell = None
         reason = "stopped"
         try:
             await self._unless_stopped(self._upgrade(protocol))
@@ -343,6 +366,8 @@ class Session:
         error = protocol.ended.result() if protocol.ended.done() else None
         if error is not None:
             return error if isinstance(error, OSError | VenueError) else OSError(str(error))
+        if self._farewell is not None:
+            return ConnectionError(f"the venue asked to reconnect: {self._farewell}")
         text = "closed by the venue" if self.line.is_closed else "cut by the venue"
         return ConnectionError(text)
 
@@ -429,8 +454,8 @@ class Session:
             case Control.ACK | Control.REFUSED:
                 self._answered(answer)
             case Control.GOING_AWAY:
-                _log.warning("%s is going away: %s", self.venue.name, answer.text)
-                if self._protocol:
+                if self._protocol and not self._protocol.ended.done():
+                    self._farewell = answer.text[:200]
                     self._protocol.finish()
             case Control.NOTICE:
                 _log.info("%s: %s", self.venue.name, answer.text)
