@@ -485,13 +485,14 @@ class World:
         seed: int = 1,
         streams: Iterable[tuple[str, Record]] = (("BTCUSDT", Record.QUOTE),),
         backoff: Backoff | None = None,
+        liveness_limit_s: float = 3600.0,
         **venue_changes: Any,
     ) -> None:
         self.venue = small_venue(**venue_changes)
         self.engine = Engine(
             instruments_max=4, pairs_max=4, lines_max=2, venues_max=2, signals_max=64
         )
-        self.engine.add_venue(self.venue.name, self.venue.layout, liveness_limit_s=3600.0)
+        self.engine.add_venue(self.venue.name, self.venue.layout, liveness_limit_s=liveness_limit_s)
         self.engine.add_instrument(self.venue.name, "BTCUSDT", fee_bps=0.0)
         self.engine.add_instrument(self.venue.name, "ETHUSDT", fee_bps=0.0)
         self.engine.set_pairs([Pair(1, 0, 1)])
@@ -506,6 +507,7 @@ class World:
             observer=self.notes,
             url=self.venue.url,
             backoff=backoff or Backoff(),
+            liveness_limit_s=liveness_limit_s,
         )
         self.task: asyncio.Task[None] | None = None
 

@@ -514,6 +514,24 @@ class TestSilence:
 
         simulate(main())
 
+    def test_quiet_venues_stay_alive_by_the_limit_that_is_configured(self) -> None:
+        async def main() -> None:
+            net = Net()
+            async with Runtime(config_of(), seam=net) as runtime:
+                await runtime.wait_live(5.0)
+                for name in NAMES:
+                    assert runtime.config.venues[name].liveness_limit_s == 5.0
+                    peer = net.newest[name]
+                    assert isinstance(peer, VenuePeer)
+                    quote = SimQuote("100", "1", "101", "1", 1, 1)
+                    peer.say(peer.spoken.quote(venue(name).native("BTC/USDT"), quote))
+                for _ in range(600):
+                    await asyncio.sleep(0.1)
+                    tops = [runtime.engine.top(n) for n in range(len(runtime.instruments))]
+                    assert sum(top.is_valid and top.is_live for top in tops) == len(NAMES)
+
+        simulate(main())
+
 
 class TestTheConfiguration:
     def test_trades_are_subscribed_only_where_they_are_asked_for(self) -> None:

@@ -839,6 +839,51 @@ class TestHeartbeat:
 
         simulate(main())
 
+    @pytest.mark.parametrize("text", ["ping", None])
+    def test_a_quiet_venue_that_answers_never_falls_stale(self, text: str | None) -> None:
+        asked: list[float] = []
+
+        class Answering(Peer):
+            def on_text(self, text: str) -> None:
+                if text == "ping":
+                    self.on_frame(PING, b"")
+                else:
+                    super().on_text(text)
+
+            def on_frame(self, opcode: int, payload: bytes) -> None:
+                if opcode == PING:
+                    asked.append(asyncio.get_running_loop().time())
+                    self.after(0.3, self.send, encode_frame(PONG, payload))
+                else:
+                    super().on_frame(opcode, payload)
+
+        async def main() -> None:
+            beat = Heartbeat(20.0, text, 45.0)
+            world = World(Answering(), liveness_limit_s=5.0, heartbeat=beat)
+            world.start()
+            await world.reach("live")
+            world.peer.say(quote_text("BTCUSDT", 1, "10", "11"))
+            for _ in range(3000):
+                await asyncio.sleep(0.1)
+                world.engine.advance(world.seam.time_ns(), world.seam.monotonic_ns())
+                assert world.engine.top(0).is_live
+            gaps = [b - a for a, b in itertools.pairwise([0.0, *asked])]
+            assert all(2.5 <= gap < 5.0 for gap in gaps)
+            await world.stop()
+
+        simulate(main())
+
+    def test_a_liveness_limit_of_a_moment_sends_no_more_pings_than_venues_take(self) -> None:
+        async def main() -> None:
+            world = World(liveness_limit_s=0.001, heartbeat=Heartbeat(20.0, None, 45.0))
+            world.start()
+            await world.reach("live")
+            await asyncio.sleep(100.0)
+            assert 50 < len(world.peer.frames) <= 100
+            await world.stop()
+
+        simulate(main())
+
     def test_silence_while_subscribing_counts_as_well(self) -> None:
         class Dead(Peer):
             def on_text(self, text: str) -> None:

@@ -118,6 +118,7 @@ class Runtime:
             tls=tls_context(terms.ca_file) if terms.url.startswith("wss:") else None,
             insecure=terms.insecure,
             backoff=Backoff(self.config.backoff_base_s, self.config.backoff_cap_s),
+            liveness_limit_s=terms.liveness_limit_s,
         )
 
     def _recorder_of(self, line: Line) -> Callable[[bytes, int, int], None]:

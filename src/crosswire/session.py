@@ -6,7 +6,8 @@ Rules:
    A reconnect that the venue asked for is no failure, once in such a row; see :class:`Backoff`.
 2. Every subscription is acknowledged or refused by name, or the connection is given up in time;
    one whose subscriptions were all refused, or refused without saying which, is given up at once.
-3. Any byte received is life; a connection without one for the venue's limit is dropped.
+3. Any byte received is life; a connection without one for the venue's limit is dropped. A quiet
+   one is asked for a byte before the engine would take its prices for stale.
 4. Whatever ends a connection, its line is lost first, so that nothing stale stays readable.
 5. Stopping breaks off whatever is waited for; only a venue's goodbye gets a second.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import math
 import re
 import ssl
 from collections.abc import Callable, Coroutine
@@ -39,6 +41,11 @@ CONNECT_LIMIT_S = 10.0
 ACK_LIMIT_S = 10.0
 CLOSE_LIMIT_S = 1.0
 HEALTHY_S = 60.0
+PING_GAP_MIN_S = 1.0
+"""Least silence before a ping, and so least time between two: with a subscription at most every
+``Venue.message_gap_s`` and pongs only as answers, which end the silence, a connection sends at most
+5 messages in a second, pings and pongs counted. That is what the strictest of the venues takes;
+each says its limits beside its ``Heartbeat``."""
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
@@ -154,6 +161,8 @@ class Session:
         url: replaces the venue's own.
         tls: context for ``wss``; required there, and ``ws`` is allowed on loopback only.
         insecure: allow ``ws`` off loopback.
+        liveness_limit_s: silence after which the engine takes the line's prices for stale; half
+            of it is when the venue is asked for a sign of life, if its own time is not earlier.
 
     Attributes:
         state: where the connection is in its life.
@@ -171,6 +180,7 @@ class Session:
     tls: ssl.SSLContext | None = None
     insecure: bool = False
     backoff: Backoff = field(default_factory=Backoff)
+    liveness_limit_s: float = math.inf
 
     state: State = State.IDLE
     connects: int = 0
@@ -468,18 +478,24 @@ class Session:
     # ---- heartbeat
 
     async def _watch(self, protocol: LineProtocol) -> None:
-        """Ping when nothing was heard, and give up when nothing was heard for too long."""
+        """Ping when nothing was heard, and give up when nothing was heard for too long.
+
+        A silence is asked about once, so pings are never closer than the silence that calls for
+        one, and the answer comes while prices are still alive: the look after half of the
+        liveness limit is at most an eighth of it late.
+        """
         beat = self.venue.heartbeat
+        idle_s = min(beat.idle_s, max(self.liveness_limit_s / 2, PING_GAP_MIN_S))
         asked = False
         while not protocol.ended.done():
-            await self.seam.sleep(min(beat.idle_s, beat.limit_s) / 4)
+            await self.seam.sleep(min(idle_s, beat.limit_s) / 4)
             now = self.seam.monotonic_ns()
             if self.line.byte_count != self._heard_bytes:
                 self._heard_bytes, self._heard_at, asked = self.line.byte_count, now, False
             silent_s = (now - self._heard_at) / 1e9
             if silent_s >= beat.limit_s:
                 raise TimeoutError(f"no byte for {silent_s:.1f} s")
-            if silent_s >= beat.idle_s and not asked:
+            if silent_s >= idle_s and not asked:
                 asked = True
                 if beat.text is None:
                     self._send(PING, b"")

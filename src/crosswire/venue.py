@@ -153,7 +153,8 @@ class Heartbeat:
     """What keeps a venue's connection open.
 
     Attributes:
-        idle_s: after so many seconds without a byte received, ``text`` is sent.
+        idle_s: after so many seconds without a byte received, ``text`` is sent; sooner where the
+            engine's liveness limit is short.
         text: the message to send; ``None`` sends a WebSocket ping.
         limit_s: without a byte for so long, the connection is taken for dead.
     """

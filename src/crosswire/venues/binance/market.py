@@ -154,7 +154,8 @@ VENUES = (
         name="binance",
         url="wss://stream.binance.com:9443/stream",
         layout=SPOT_LAYOUT,
-        # The server pings every 20 s, so silence for a minute is no longer a quiet market.
+        # The server pings every 20 s, so silence for a minute is no longer a quiet market. It takes
+        # 5 messages a second, PING, PONG and JSON counted ("WebSocket Limits" of the spot streams).
         heartbeat=Heartbeat(idle_s=30.0, text=None, limit_s=60.0),
         stream=_stream,
         subscribe=_subscribe,
@@ -167,7 +168,8 @@ VENUES = (
         name="binance.usdm",
         url="wss://fstream.binance.com/public/stream",
         layout=USDM_LAYOUT,
-        # The server pings every 3 min only; our own ping shortens what silence can hide.
+        # The server pings every 3 min only; our own ping shortens what silence can hide. It takes
+        # 10 messages a second ("Connect" of the USD-M streams).
         heartbeat=Heartbeat(idle_s=20.0, text=None, limit_s=60.0),
         stream=_stream,
         subscribe=_subscribe,

@@ -133,7 +133,8 @@ VENUES = (
         name="okx",
         url="wss://ws.okx.com:8443/ws/v5/public",
         layout=LAYOUT,
-        # The server cuts after 30 s without traffic; a text ping every 20 s keeps it open.
+        # The server cuts after 30 s without traffic; a text ping every 20 s keeps it open. Its 480
+        # an hour limit subscriptions and logins ("Connect" of the v5 manual), not pings.
         heartbeat=Heartbeat(idle_s=20.0, text="ping", limit_s=45.0),
         stream=_stream,
         subscribe=_subscribe,
