@@ -19,7 +19,8 @@ from fake_world import TS_START, FakeSeam, Mute, Peer, Refusing, leftovers, simu
 from crosswire.capture import Entry, Kind, RecordingWriter, read_recording
 from crosswire.capture.replay import Replay, SignalDigest
 from crosswire.config import Config, PairConfig, VenueConfig
-from crosswire.errors import RecordingError, UsageError
+from crosswire.errors import RecordingError, SubscriptionError, UsageError
+from crosswire.records import SIGNAL_DTYPE
 from crosswire.instruments import Instrument, cross_pairs
 from crosswire.line import Line
 from crosswire.records import SIGNAL_DTYPE
@@ -369,6 +370,36 @@ class TestBecomingLive:
                 await runtime.wait_live(9.0)
                 assert net.seconds() > 3.99
                 assert {s.state.value for s in runtime.sessions.values()} == {"live"}
+
+        simulate(main())
+
+    def test_a_refused_leg_is_named_and_the_rest_is_live(self) -> None:
+        class Delisting(VenuePeer):
+            def on_text(self, text: str) -> None:
+                if "op" in text:
+                    text = text.replace('"instId":"ETH-USDT"', '"instId":""')
+                super().on_text(text)
+
+            def say(self, text: str) -> None:
+                super().say(text.replace('"instId":""', '"instId":"ETH-USDT"'))
+
+        name = next(name for name in NAMES if venue(name).native("ETH/USDT") == "ETH-USDT")
+
+        async def main() -> None:
+            net = Net(lambda at, number: (Delisting if at == name else VenuePeer)(at))
+            config = config_of()
+            config.venues[name].trades = False
+            async with Runtime(config, seam=net) as runtime:
+                for _ in range(2):
+                    with pytest.raises(SubscriptionError) as caught:
+                        await runtime.wait_live(5.0)
+                    assert caught.value.code == "subscription-refused"
+                    assert f"{name} {runtime.sessions[name].refused[0]}" in str(caught.value)
+                    assert "ETH-USDT" in str(caught.value)
+                    assert {s.state.value for s in runtime.sessions.values()} == {"live"}
+                    # It holds for the next connection as well.
+                    net.newest[name].cut()
+                    await asyncio.sleep(0.01)
 
         simulate(main())
 

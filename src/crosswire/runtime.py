@@ -12,6 +12,7 @@ from typing import Any
 from .capture import Kind, RecordingWriter
 from .config import Config, VenueConfig
 from .engine import Engine
+from .errors import SubscriptionError
 from .instruments import Instrument, Pair
 from .line import Line
 from .seam import Seam, System
@@ -164,6 +165,9 @@ class Runtime:
 
         Raises:
             TimeoutError: not all were within ``limit_s``; the message names the others.
+            SubscriptionError: all are live, but some of their requests were refused, and are named
+                here: pairs with a leg in one of them give no signals. Everything else runs; catch
+                this to go on with it. :attr:`Session.refused` lists them one by one.
         """
         try:
             async with self.seam.timeout(limit_s):
@@ -175,6 +179,9 @@ class Runtime:
                 if s.state is not State.LIVE
             ]
             raise TimeoutError(f"not live after {limit_s:g} s: {', '.join(late)}") from None
+        refused = [f"{name} {what}" for name, s in self.sessions.items() for what in s.refused]
+        if refused:
+            raise SubscriptionError("subscription-refused", 0, "; ".join(refused))
 
     async def __aenter__(self) -> Runtime:
         if self._writer:
