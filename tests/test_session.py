@@ -10,6 +10,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -1355,5 +1356,11 @@ class TestTheUrl:
         assert context.minimum_version.name == "TLSv1_2"
 
     def test_a_missing_file_of_authorities_is_a_named_error(self) -> None:
-        with pytest.raises((UsageError, OSError), match=r"nowhere\.pem|No such file"):
+        with pytest.raises(UsageError, match=r"^nowhere\.pem: No such file or directory$"):
             tls_context("nowhere.pem")
+
+    def test_a_file_that_holds_no_authority_is_a_named_error(self, tmp_path: Path) -> None:
+        path = tmp_path / "ca.pem"
+        path.write_text("no certificate\n")
+        with pytest.raises(UsageError, match=rf"^{path}: .*NO_CERTIFICATE_OR_CRL_FOUND"):
+            tls_context(str(path))

@@ -91,8 +91,15 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
-    """Return a verifying client context, TLS 1.2 or later; ``ca_file`` replaces the system's."""
-    context = ssl.create_default_context(cafile=ca_file)
+    """Return a verifying client context, TLS 1.2 or later; ``ca_file`` replaces the system's.
+
+    Raises:
+        UsageError: ``ca_file`` cannot be read or holds no certificate.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # an SSLError is one
+        raise UsageError(f"{ca_file}: {error.strerror or error}") from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
