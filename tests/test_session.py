@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -1346,7 +1347,7 @@ class TestTheUrl:
          " ws://127.0.0.1/", "ws://127.0.0.1/\x7f"],
     )  # fmt: skip
     def test_what_is_no_websocket_url_is_refused(self, url: str) -> None:
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match=re.escape(f"{url!r} is no WebSocket URL: ")):
             self.session(url)
 
     def test_the_context_verifies_names_and_asks_for_tls_1_2(self) -> None:
