@@ -455,6 +455,16 @@ class TestBecomingLive:
         assert "a bot's own mistake" in caplog.text
 
 
+def see_the_end(runtime: Runtime, net: Net, record: Path) -> None:
+    """Look that nothing of a runtime is left and that its recording is whole."""
+    assert leftovers() == []
+    assert {session.state.value for session in runtime.sessions.values()} == {"stopped"}
+    assert all(transport.is_closing() for transport in net.transports)
+    assert not any(session.line.is_live for session in runtime.sessions.values())
+    kinds = [entry.kind for entry in read_recording(record)]
+    assert kinds.count(Kind.OPENED) == kinds.count(Kind.LOST) == len(NAMES)
+
+
 class TestLeaving:
     def test_twice_is_allowed(self) -> None:
         async def main() -> None:
@@ -484,6 +494,72 @@ class TestLeaving:
             kinds = [entry.kind for entry in read_recording(tmp_path / "run.cwrec")]
             assert kinds[0] is Kind.CONFIG
             assert kinds.count(Kind.OPENED) == kinds.count(Kind.LOST)
+
+        simulate(main())
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_a_session_that_cannot_stop_is_told_and_holds_up_nothing(
+        self, tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def fail() -> None:
+            raise ValueError(f"{name} does not let go")
+
+        async def main() -> None:
+            net = Net()
+            runtime = Runtime(config_of(), seam=net, record=tmp_path / "run.cwrec")
+            async with runtime:
+                await runtime.wait_live(5.0)
+                runtime.sessions[name].stop = fail  # type: ignore[method-assign]
+                with pytest.raises(ValueError, match=f"{name} does not let go"):
+                    await runtime.aclose()
+                see_the_end(runtime, net, tmp_path / "run.cwrec")
+                runtime.sessions[name].stop = Session.stop.__get__(runtime.sessions[name])  # type: ignore[method-assign]
+            assert leftovers() == []
+
+        simulate(main())
+        assert caplog.text.count(f"ValueError: {name} does not let go") == 1
+
+    @pytest.mark.parametrize("after_s", [0.0, 0.1, 0.9])
+    def test_leaving_that_is_cancelled_leaves_nothing_either(
+        self, tmp_path: Path, after_s: float
+    ) -> None:
+        class Stuck(VenuePeer):
+            is_stuck = True
+
+            def on_frame(self, opcode: int, payload: bytes) -> None:
+                pass
+
+        async def main() -> None:
+            net = Net(lambda name, number: Stuck(name))
+            runtime = Runtime(config_of(), seam=net, record=tmp_path / "run.cwrec")
+            await runtime.__aenter__()
+            await runtime.wait_live(5.0)
+            leaving = asyncio.ensure_future(runtime.aclose())
+            await asyncio.sleep(after_s)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            see_the_end(runtime, net, tmp_path / "run.cwrec")
+            await runtime.aclose()
+
+        simulate(main())
+
+    def test_a_timer_that_dies_is_told_at_once_and_when_leaving(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def fail(self: Runtime) -> None:
+            raise ValueError("out of time")
+
+        monkeypatch.setattr(Runtime, "_keep_time", fail)
+
+        async def main() -> None:
+            runtime = await Runtime(config_of(), seam=Net()).__aenter__()
+            await runtime.wait_live(5.0)
+            assert "out of time" in caplog.text
+            with pytest.raises(ValueError, match="out of time"):
+                await runtime.aclose()
+            await runtime.aclose()
+            assert leftovers() == []
 
         simulate(main())
 

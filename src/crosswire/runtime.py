@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -187,25 +187,48 @@ class Runtime:
         if self._writer:
             ts, mono = self.seam.time_ns(), self.seam.monotonic_ns()
             self._writer.write_json(Kind.CONFIG, 0, ts, mono, self.describe())
-        self._tasks = [asyncio.create_task(s.run()) for s in self.sessions.values()]
-        self._tasks.append(asyncio.create_task(self._keep_time()))
+        self._tasks = [
+            self._start(f"session of {name}", s.run()) for name, s in self.sessions.items()
+        ]
+        self._tasks.append(self._start("timer", self._keep_time()))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Stop every session and the timer, and close the recording; calling twice is allowed."""
-        await asyncio.gather(*(s.stop() for s in self.sessions.values()))
-        for task in self._tasks:
-            task.cancel()
-        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
-        if self._writer:
-            self._writer.close()
+        """Stop every session and the timer, and close the recording, whatever of that fails.
+
+        Calling twice is allowed. When this is cancelled no venue is said goodbye to any more, but
+        all of it has ended nevertheless.
+
+        Raises:
+            Exception: the first that the stop of a session, a session or the timer ended with;
+                each was logged when it came.
+        """
+        ends: list[object] = []
+        try:
+            stops = [self._start(f"stop of {name}", s.stop()) for name, s in self.sessions.items()]
+            ends += await asyncio.gather(*stops, return_exceptions=True)
+        finally:
+            try:
+                for task in self._tasks:
+                    task.cancel()
+                ends += await asyncio.gather(*self._tasks, return_exceptions=True)
+                self._tasks = []
+            finally:
+                if self._writer:
+                    self._writer.close()
         for end in ends:
             if isinstance(end, Exception):
                 raise end
+
+    @staticmethod
+    def _start(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside the caller; what it raises is logged when it does."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(_log_end)
+        return task
 
     async def _keep_time(self) -> None:
         while True:
@@ -243,3 +266,9 @@ class Runtime:
             "close_net_bps": self.config.close_net_bps,
             "liveness_limit_s": {n: v.liveness_limit_s for n, v in self.config.venues.items()},
         }
+
+
+def _log_end(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        _log.error("%s failed", task.get_name(), exc_info=error)

@@ -225,7 +225,10 @@ class Session:
     # ---- life
 
     async def run(self) -> None:
-        """Connect and stay connected until :meth:`stop`; never raises for what a venue does."""
+        """Connect and stay connected until :meth:`stop`; never raises for what a venue does.
+
+        However it ends, cancelled as well, the connection is gone then and the state STOPPED.
+        """
         self._ended.clear()
         try:
             while not self._stopping.is_set():
@@ -239,7 +242,10 @@ class Session:
                     self._move(Event.FAILED)
                     await self._unless_stopped(self.seam.sleep(self._delay()))
         finally:
+            for closing in self._closing:
+                closing.abort()
             self._ended.set()
+            self._move(Event.STOP)
 
     def _delay(self) -> float:
         """Return how long to wait before the next connect, in seconds."""
@@ -261,8 +267,6 @@ class Session:
             except TimeoutError:
                 protocol.abort()
         await self._ended.wait()
-        for closing in self._closing:
-            closing.abort()
         self._move(Event.STOP)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
