@@ -352,6 +352,9 @@ class FakeSeam(Seam):
     def later(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds * self.pace, do)
 
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return work()
+
     async def connect(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -587,6 +588,39 @@ class TestLeaving:
             await live.play()
             assert live.runtime.engine.callback_errors > 10
             assert all(s.losses == 0 for s in live.runtime.sessions.values())
+
+        simulate(main())
+
+
+class TestTheRecording:
+    def test_it_is_begun_when_entering_and_never_over_another(self, tmp_path: Path) -> None:
+        path = tmp_path / "run.cwrec"
+
+        async def main() -> None:
+            runtime = Runtime(config_of(), seam=Net(), record=path)
+            assert not path.exists()
+            path.write_bytes(b"dear")
+            with pytest.raises(UsageError, match="holds something already"):
+                await runtime.__aenter__()
+            assert leftovers() == []
+            assert isinstance(runtime.seam, Net)
+            assert runtime.seam.connects == []
+            assert path.read_bytes() == b"dear"
+            await runtime.aclose()
+
+        simulate(main())
+
+    def test_its_thread_lives_as_long_as_the_runtime(self, tmp_path: Path) -> None:
+        def is_recording() -> bool:
+            return "crosswire-recorder" in {thread.name for thread in threading.enumerate()}
+
+        async def main() -> None:
+            runtime = Runtime(config_of(), seam=Net(), record=tmp_path / "run.cwrec")
+            assert not is_recording()
+            async with runtime:
+                assert is_recording()
+                await runtime.wait_live(5.0)
+            assert not is_recording()
 
         simulate(main())
 

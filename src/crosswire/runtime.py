@@ -12,6 +12,7 @@ from typing import Any
 from .capture import Kind, RecordingWriter
 from .config import Config, VenueConfig
 from .engine import Engine
+from .instruments import Pair
 from .errors import SubscriptionError
 from .instruments import Instrument, Pair
 from .line import Line
@@ -71,7 +72,8 @@ class Runtime:
     Args:
         config: what to run.
         seam: clock, randomness, network; the real ones by default.
-        record: a file that takes every read, opening, loss and timer firing, in one total order.
+        record: a file that takes every read, opening, loss and timer firing, in one total order;
+            entering creates it, see :class:`~crosswire.capture.RecordingWriter`.
         venue_of: where venues come from.
 
     Attributes:
@@ -107,8 +109,6 @@ class Runtime:
         line = Line(self.engine, market.name)
         natives = [i.native for i in self.instruments if i.venue == market.name]
         records = [Record.QUOTE, Record.TRADE] if terms.trades else [Record.QUOTE]
-        if self._writer:
-            line.recorder = self._recorder_of(line)
         return Session(
             venue=market,
             line=line,
@@ -121,15 +121,6 @@ class Runtime:
             backoff=Backoff(self.config.backoff_base_s, self.config.backoff_cap_s),
             liveness_limit_s=terms.liveness_limit_s,
         )
-
-    def _recorder_of(self, line: Line) -> Callable[[bytes, int, int], None]:
-        writer, line_id = self._writer, line.id
-        assert writer
-
-        def record(data: bytes, ts_rx: int, mono_rx: int) -> None:
-            writer.write(Kind.READ, line_id, ts_rx, mono_rx, data)
-
-        return record
 
     # ---- what sessions tell
 
@@ -185,8 +176,7 @@ class Runtime:
 
     async def __aenter__(self) -> Runtime:
         if self._writer:
-            ts, mono = self.seam.time_ns(), self.seam.monotonic_ns()
-            self._writer.write_json(Kind.CONFIG, 0, ts, mono, self.describe())
+            self._open_recording(self._writer)
         self._tasks = [
             self._start(f"session of {name}", s.run()) for name, s in self.sessions.items()
         ]
@@ -217,11 +207,25 @@ class Runtime:
                 ends += await asyncio.gather(*self._tasks, return_exceptions=True)
                 self._tasks = []
             finally:
-                if self._writer:
-                    self._writer.close()
+                await self._close_recording()
         for end in ends:
             if isinstance(end, Exception):
                 raise end
+
+    def _open_recording(self, writer: RecordingWriter) -> None:
+        writer.open()
+        ts, mono = self.seam.time_ns(), self.seam.monotonic_ns()
+        writer.write_json(Kind.CONFIG, 0, ts, mono, self.describe())
+        for session in self.sessions.values():
+            session.line.recorder = _recorder(writer, session.line.id)
+
+    async def _close_recording(self) -> None:
+        if not self._writer:
+            return
+        for session in self.sessions.values():
+            session.line.recorder = None
+        self._writer.end()  # so that it closes even if the wait for that is cancelled
+        await self.seam.in_thread(self._writer.close)
 
     @staticmethod
     def _start(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -266,6 +270,15 @@ class Runtime:
             "close_net_bps": self.config.close_net_bps,
             "liveness_limit_s": {n: v.liveness_limit_s for n, v in self.config.venues.items()},
         }
+
+
+def _recorder(writer: RecordingWriter, line_id: int) -> Callable[[bytes, int, int], None]:
+    """Return what a line tells its reads to."""
+
+    def record(data: bytes, ts_rx: int, mono_rx: int) -> None:
+        writer.write(Kind.READ, line_id, ts_rx, mono_rx, data)
+
+    return record
 
 
 def _log_end(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""The one seam to the outside world: time, randomness, sockets and files.
+"""The one seam to the outside world: time, randomness, sockets, files and threads.
 
 Everything else in the package takes these from here, or has them passed in, so that a test can
 put simulated ones in their place. A test bans their direct use elsewhere.
@@ -14,14 +14,29 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import IO, Any
+from threading import Thread
+from typing import IO, Any, TypeVar
 
-__all__ = ["Seam", "System", "open_file"]
+__all__ = ["Seam", "System", "Thread", "open_file", "pause_thread", "start_thread"]
+
+T = TypeVar("T")
 
 
 def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO[Any]:
     """Open a file; the only place where the package does."""
     return open(path, mode, **options)
+
+
+def start_thread(name: str, work: Callable[[], None]) -> Thread:
+    """Start a thread for what would block; it does not keep the interpreter from ending."""
+    thread = Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def pause_thread(seconds: float) -> None:
+    """Let the calling thread wait; never call it in an event loop's."""
+    time.sleep(seconds)
 
 
 class Seam:
@@ -56,6 +71,10 @@ class Seam:
 
     def later(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
         """Call ``do`` in the running loop after ``seconds``, unless the handle is cancelled."""
+        raise NotImplementedError
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do in another thread what would block; cancelling ends the waiting, not the work."""
         raise NotImplementedError
 
     async def connect(
@@ -100,6 +119,9 @@ class System(Seam):
 
     def later(self, seconds: float, do: Callable[[], None]) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(seconds, do)
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.to_thread(work)
 
     async def connect(
         self,
