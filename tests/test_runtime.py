@@ -6,6 +6,8 @@ The venues are the local simulator's, spoken over scripted connections; see ``fa
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import json
 import threading
 from collections.abc import Callable
@@ -17,7 +19,7 @@ import numpy as np
 import pytest
 from fake_world import TS_START, FakeSeam, Mute, Peer, Refusing, leftovers, simulate
 
-from crosswire.capture import Entry, Kind, RecordingWriter, read_recording
+from crosswire.capture import Entry, Kind, RecordingWriter, read_recording, recording
 from crosswire.capture.replay import Replay, SignalDigest
 from crosswire.config import Config, PairConfig, VenueConfig
 from crosswire.errors import RecordingError, SubscriptionError, UsageError
@@ -607,6 +609,46 @@ class TestTheRecording:
             assert runtime.seam.connects == []
             assert path.read_bytes() == b"dear"
             await runtime.aclose()
+
+        simulate(main())
+
+    @pytest.mark.parametrize("room", [0, 5_000])
+    def test_a_full_disk_ends_it_by_name_and_nothing_else(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+    ) -> None:
+        class FullDisk(io.FileIO):
+            def write(self, data: Any) -> int:
+                if self.tell() + len(data) > room:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                return super().write(data)
+
+        def open_file(path: Path, mode: str, **options: Any) -> Any:
+            return FullDisk(path, mode) if "x" in mode else path.open(mode)
+
+        monkeypatch.setattr(recording, "open_file", open_file)
+        path = tmp_path / "run.cwrec"
+
+        async def main() -> None:
+            live = Live(path)
+            await live.play()
+            error = live.runtime.recording_error
+            assert isinstance(error, RecordingError)
+            assert str(error) == f"{path}: recording-failed: No space left on device"
+            assert all(session.losses == 0 for session in live.runtime.sessions.values())
+            unrecorded = Live(None)
+            await unrecorded.play()
+            assert live.essence() == unrecorded.essence()
+            assert unrecorded.runtime.recording_error is None
+            with pytest.raises(RecordingError):
+                list(read_recording(path))
+
+        simulate(main())
+
+    def test_one_that_is_whole_has_no_error(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            async with Runtime(config_of(), seam=Net(), record=tmp_path / "run.cwrec") as runtime:
+                await runtime.wait_live(5.0)
+            assert runtime.recording_error is None
 
         simulate(main())
 

@@ -12,8 +12,7 @@ from typing import Any
 from .capture import Kind, RecordingWriter
 from .config import Config, VenueConfig
 from .engine import Engine
-from .instruments import Pair
-from .errors import SubscriptionError
+from .errors import RecordingError, SubscriptionError
 from .instruments import Instrument, Pair
 from .line import Line
 from .seam import Seam, System
@@ -81,6 +80,8 @@ class Runtime:
         on_state_changed: called with a session whose state has changed. What it raises is logged
             and counted, and changes nothing else.
         callback_errors: how often it raised; ``engine.callback_errors`` counts the engine's.
+        recording_error: why the recording stopped before the run did, or ``None``. It stops for
+            good, is logged once as an error, and changes nothing else.
     """
 
     on_state_changed: Callable[[Session], None] | None = None
@@ -121,6 +122,10 @@ class Runtime:
             backoff=Backoff(self.config.backoff_base_s, self.config.backoff_cap_s),
             liveness_limit_s=terms.liveness_limit_s,
         )
+
+    @property
+    def recording_error(self) -> RecordingError | None:
+        return self._writer.error if self._writer else None
 
     # ---- what sessions tell
 
