@@ -23,7 +23,6 @@ from crosswire.capture import Entry, Kind, RecordingWriter, read_recording, reco
 from crosswire.capture.replay import Replay, SignalDigest
 from crosswire.config import Config, PairConfig, VenueConfig
 from crosswire.errors import RecordingError, SubscriptionError, UsageError
-from crosswire.records import SIGNAL_DTYPE
 from crosswire.instruments import Instrument, cross_pairs
 from crosswire.line import Line
 from crosswire.records import SIGNAL_DTYPE
