@@ -291,6 +291,11 @@ class TestPython:
         }
         assert set(module.__all__) - told == set()
 
+    def test_every_exception_is_had_from_the_package_itself(self) -> None:
+        names = set(crosswire.errors.__all__)
+        assert names <= set(crosswire.__all__)
+        assert all(getattr(crosswire, name) is getattr(crosswire.errors, name) for name in names)
+
     def test_types_are_shipped(self) -> None:
         assert (PACKAGE / "py.typed").exists()
 

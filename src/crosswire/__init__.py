@@ -8,7 +8,16 @@ from pathlib import Path
 
 from .config import Config, load_config, parse_config
 from .engine import Engine, isa_levels
-from .errors import CrosswireError, MessageError, RecordingError, UsageError, VenueError
+from .errors import (
+    CrosswireError,
+    HandshakeError,
+    HostError,
+    MessageError,
+    RecordingError,
+    SubscriptionError,
+    UsageError,
+    VenueError,
+)
 from .instruments import Instrument, Pair, Top
 from .line import Line
 from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE
@@ -23,12 +32,15 @@ __all__ = [
     "Config",
     "CrosswireError",
     "Engine",
+    "HandshakeError",
+    "HostError",
     "Instrument",
     "Line",
     "MessageError",
     "Pair",
     "RecordingError",
     "Runtime",
+    "SubscriptionError",
     "Top",
     "UsageError",
     "VenueError",
