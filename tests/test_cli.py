@@ -205,15 +205,16 @@ class TestWrongUse:
             assert (result.code, result.out) == (2, "")
             assert word in result.err
 
-    def test_a_torn_recording_ends_with_1_and_the_byte(self, tmp_path: Path) -> None:
+    def test_a_recording_torn_in_its_first_entry_is_refused_with_the_byte(
+        self, tmp_path: Path
+    ) -> None:
         path = tmp_path / "torn.cwrec"
         with RecordingWriter(path) as writer:
             writer.write_json(Kind.OPENED, 1, TS, TS, {"venue": FIRST, "url": ""})
-            writer.write(Kind.READ, 1, TS, TS, encode_frame(1, quote(FIRST, 1).encode()))
         path.write_bytes(path.read_bytes()[:-3])
         result = run("replay", f"{FIRST}={path}")
         assert (result.code, result.out) == (1, "")
-        assert "torn entry at byte" in result.err
+        assert "torn entry at byte 16" in result.err
 
     def test_a_capture_that_is_none_ends_with_1_and_the_line(self, tmp_path: Path) -> None:
         path = tmp_path / "bad.jsonl"
@@ -337,6 +338,69 @@ class TestReplay:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+class TestATornRecording:
+    """What stands before the tear was received, and is reported; that it is torn is an error."""
+
+    def recording(self, path: Path, *names: str, count: int = 5) -> Path:
+        """Write quotes that cross, in turns, as one recording of several venues."""
+        with RecordingWriter(path) as writer:
+            for line, name in enumerate(names):
+                writer.write_json(Kind.OPENED, line, TS, TS, {"venue": name, "url": ""})
+            for n in range(1, count + 1):
+                for line, name in enumerate(names):
+                    text = quote(name, n, f"{100 + 5 * line}", f"{101 + 5 * line}")
+                    stamp = TS + 1000 * n + line
+                    writer.write(Kind.READ, line, stamp, stamp, encode_frame(1, text.encode()))
+        return path
+
+    def torn(self, whole: Path) -> tuple[Path, int]:
+        """Cut the last entry in its middle; return the file and where that entry began."""
+        data = whole.read_bytes()
+        path = whole.with_suffix(".torn")
+        path.write_bytes(data[:-40])
+        begins = [16]
+        while begins[-1] < len(data):
+            size = int.from_bytes(data[begins[-1] + 4 : begins[-1] + 8], "little")
+            begins.append(begins[-1] + 32 + size + -size % 8)
+        return path, begins[-2]
+
+    def test_it_is_replayed_up_to_the_tear_and_ends_with_1(self, tmp_path: Path) -> None:
+        path, at = self.torn(self.recording(tmp_path / "a.cwrec", FIRST, SECOND))
+        asked = f"{FIRST}={path}", f"{SECOND}={path}"
+        result = run("replay", *asked, "--fee-bps", "1", "--json")
+        report = result.json()
+        assert (result.code, report["torn_at"]) == (1, at)
+        assert (report["messages"], report["errors"], report["opens"]) == (9, 0, 1)
+        assert result.err.splitlines()[-1] == f"crosswire: {path}: torn entry at byte {at}"
+
+    def test_the_words_tell_the_byte_too(self, tmp_path: Path) -> None:
+        path, at = self.torn(self.recording(tmp_path / "a.cwrec", FIRST))
+        result = run("replay", f"{FIRST}={path}")
+        assert result.code == 1
+        assert "4 messages, 0 errors" in result.out
+        assert f"! torn at byte {at}: " in result.out
+
+    def test_a_damaged_entry_in_the_middle_is_a_tear_as_well(self, tmp_path: Path) -> None:
+        whole = self.recording(tmp_path / "a.cwrec", FIRST)
+        _, at = self.torn(whole)
+        data = bytearray(whole.read_bytes())
+        data[at + 33] ^= 1
+        whole.write_bytes(data)
+        report = run("replay", f"{FIRST}={whole}", "--json").json()
+        assert (report["torn_at"], report["messages"]) == (at, 4)
+
+    def test_other_files_are_replayed_to_their_ends(self, tmp_path: Path) -> None:
+        path, at = self.torn(self.recording(tmp_path / "a.cwrec", FIRST))
+        other = self.recording(tmp_path / "b.cwrec", SECOND, count=8)
+        report = run("replay", f"{FIRST}={path}", f"{SECOND}={other}", "--json").json()
+        assert (report["torn_at"], report["messages"]) == (at, 4 + 8)
+
+    def test_a_whole_one_is_torn_nowhere(self, tmp_path: Path) -> None:
+        path = self.recording(tmp_path / "a.cwrec", FIRST)
+        result = run("replay", f"{FIRST}={path}", "--json")
+        assert (result.code, result.json()["torn_at"]) == (0, None)
 
 
 class TestDecode:

@@ -156,13 +156,23 @@ def _replay(options: argparse.Namespace) -> int:
     _say(f"replaying {', '.join(str(i) for i in replay.instruments)}")
     if replay.why_no_pair:
         _say(f"no pair to watch: {replay.why_no_pair}")
-    replay.run(on_step=_pace(System()) if options.speed == "1" else None)
+    _run_to_the_end(replay, _pace(System()) if options.speed == "1" else None)
     report = replay.report()
     if options.json:
         print(json.dumps(report))
     else:
         print(_replay_summary(report))
-    return WRONG if report["errors"] else OK
+    return WRONG if report["errors"] or replay.tears else OK
+
+
+def _run_to_the_end(replay: Replay, on_step: Callable[[Step], None] | None) -> None:
+    """Replay everything; a torn recording ends at its tear, and what came before is reported."""
+    try:
+        replay.run(on_step=on_step)
+    except RecordingError as error:
+        if not replay.tears:
+            raise
+        _say(f"crosswire: {error}")
 
 
 def _replay_summary(report: dict[str, Any]) -> str:
@@ -171,6 +181,8 @@ def _replay_summary(report: dict[str, Any]) -> str:
         f"{report['signals']:,} signals",
         f"signals sha256 {report['signals_sha256']}",
     ]
+    if report["torn_at"] is not None:
+        lines.append(f"! torn at byte {report['torn_at']}: this is what stands before it")
     lines += [f"! {count} x {name}" for name, count in report["error_names"].items()]
     for name, symbols in report["venues"].items():
         for symbol, fields in symbols.items():

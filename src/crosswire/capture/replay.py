@@ -7,6 +7,9 @@ speaks: its connection is lost at its last stamp.
 One recording of our own is replayed as it was lived: venues, instruments and pairs have the
 numbers of its CONFIG entry, and its terms hold where no others are given. Anything else is
 numbered in the order of appearance.
+
+A recording that was cut by a crash is replayed up to its tear. A file whose first entry cannot be
+read has nothing to replay and is refused.
 """
 
 from __future__ import annotations
@@ -30,9 +33,9 @@ from ..seam import open_file
 from ..venue import Control
 from ..venues import venue
 from .jsonl import read_jsonl
-from .recording import MAGIC, Kind, read_recording
+from .recording import ENTRY_SIZE, MAGIC, Entry, Kind, read_recording
 
-__all__ = ["Replay", "SignalDigest", "Step", "steps_of"]
+__all__ = ["Replay", "SignalDigest", "Step", "Tear", "steps_of"]
 
 
 Cut = Callable[[bytes], Iterable[bytes]]
@@ -42,6 +45,8 @@ LINES_PER_FILE = 64
 LINES_LIMIT = 65534
 FILE_SHIFT = 16
 """A recording numbers its lines in 16 bits; the place of the file stands above them."""
+FILE_HEAD_SIZE = 16
+"""Bytes before the first entry of a recording."""
 
 
 class Step(NamedTuple):
@@ -53,6 +58,21 @@ class Step(NamedTuple):
     venue: str
     line: int
     payload: bytes
+
+
+class Tear(NamedTuple):
+    """Where a recording cannot be read on: its path, the byte offset of that entry, and why."""
+
+    path: str
+    at: int
+    text: str
+
+
+OnTear = Callable[[Tear], object]
+
+
+def _ignore(tear: Tear) -> None:
+    """Take a tear as an end, where it is told elsewhere."""
 
 
 def _is_recording(path: str | Path) -> bool:
@@ -117,15 +137,35 @@ def _instrument(name: str, native: str) -> Instrument:
     return Instrument(name, native, venue(name).unified(native))
 
 
-def _recorded_steps(path: str | Path, venues: set[str]) -> Iterator[Step]:
+def _entries(path: str | Path, on_tear: OnTear | None) -> Iterator[Entry]:
+    """Yield the entries of a recording up to its end, or up to its tear, of which ``on_tear`` is
+    told; without it, and where nothing stands before the tear, the error is raised."""
+    offset = FILE_HEAD_SIZE
+    try:
+        for entry in read_recording(path):
+            yield entry
+            size = len(entry.payload)
+            offset += ENTRY_SIZE + size + -size % 8
+    except RecordingError as error:
+        if on_tear is None or offset == FILE_HEAD_SIZE:
+            raise
+        on_tear(Tear(str(path), offset, str(error)))
+
+
+def _opened_venue(path: str | Path, entry: Entry) -> str:
+    """Return the venue that an OPENED entry names."""
+    try:
+        return str(entry.json()["venue"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        text = f"{path}: line {entry.line} is opened without the name of a venue"
+        raise RecordingError(text) from None
+
+
+def _recorded_steps(path: str | Path, venues: set[str], on_tear: OnTear | None) -> Iterator[Step]:
     names: dict[int, str] = {}
-    for entry in read_recording(path):
+    for entry in _entries(path, on_tear):
         if entry.kind is Kind.OPENED:
-            try:
-                names[entry.line] = str(entry.json()["venue"])
-            except (ValueError, LookupError, TypeError, RecursionError):
-                text = f"{path}: line {entry.line} is opened without the name of a venue"
-                raise RecordingError(text) from None
+            names[entry.line] = _opened_venue(path, entry)
         if entry.kind is Kind.CONFIG:
             continue
         name = "" if entry.kind is Kind.TICK else names.get(entry.line, "")
@@ -149,13 +189,17 @@ def _captured_steps(path: str | Path, name: str) -> Iterator[Step]:
         yield Step(ts, ts, Kind.LOST, name, 0, b"")
 
 
-def steps_of(captures: Iterable[tuple[str, str | Path]]) -> Iterator[Step]:
+def steps_of(
+    captures: Iterable[tuple[str, str | Path]], on_tear: OnTear | None = None
+) -> Iterator[Step]:
     """Yield what happened in all captures, in the order of their stamps; captures of equal stamps
     come in the order given. A recording of several venues keeps its own order. Every file has lines
     of its own, also where two of them are of one venue.
 
     Args:
         captures: (venue name, path) of each.
+        on_tear: is told where a recording cannot be read on, which ends it; others go on. Without
+            it a tear is raised.
 
     Raises:
         RecordingError: a file cannot be read.
@@ -167,7 +211,7 @@ def steps_of(captures: Iterable[tuple[str, str | Path]]) -> Iterator[Step]:
             recordings.setdefault(str(path), set()).add(name)
         else:
             streams.append(_captured_steps(path, name))
-    streams.extend(_recorded_steps(path, names) for path, names in recordings.items())
+    streams.extend(_recorded_steps(*item, on_tear) for item in recordings.items())
     apart = (_lines_apart(steps, place) for place, steps in enumerate(streams))
     return heapq.merge(*apart, key=lambda step: step.ts_rx)
 
@@ -208,6 +252,7 @@ class Replay:
     Attributes:
         engine: the engine; set ``on_quotes`` and ``on_trades`` before :meth:`run`.
         on_signals: called with every batch of signals.
+        tears: where recordings could not be read on, once they have been run.
     """
 
     def __init__(
@@ -236,6 +281,7 @@ class Replay:
             self.instruments = self._find_instruments()
         self.engine = self._build(isa)
         self.digest = SignalDigest()
+        self.tears: list[Tear] = []
         self.on_signals: Callable[[np.ndarray[Any, np.dtype[np.void]]], None] | None = None
         self.engine.on_signals = self._take_signals
         self._lines: dict[tuple[str, int], Line] = {}
@@ -277,7 +323,7 @@ class Replay:
         engine = Engine(takes_unknown=True, signals_max=2, pairs_max=1, lines_max=self._lines_max)
         self._add_venues(engine)
         lines: dict[tuple[str, int], Line] = {}
-        for step in steps_of(self.captures):
+        for step in steps_of(self.captures, _ignore):
             self._apply(engine, lines, step)
         return [_instrument(name, native) for name, native in engine.instruments]
 
@@ -393,11 +439,17 @@ class Replay:
         Args:
             on_step: called before each step, for pacing and progress.
             cut: how to cut a read into pieces; the result is the same whatever it does.
+
+        Raises:
+            RecordingError: a file cannot be read. Where a recording is torn, everything before
+                the tear has been replayed, and :meth:`report` tells it.
         """
-        for step in steps_of(self.captures):
+        for step in steps_of(self.captures, self.tears.append):
             if on_step:
                 on_step(step)
             self._apply(self.engine, self._lines, step, cut)
+        if self.tears:
+            raise RecordingError("; ".join(tear.text for tear in self.tears))
 
     def report(self) -> dict[str, Any]:
         """Return the result as ``crosswire replay --json`` prints it."""
@@ -428,5 +480,6 @@ class Replay:
             "signals": self.digest.count,
             "opens": self.digest.opens,
             "signals_sha256": self.digest.hexdigest(),
+            "torn_at": self.tears[0].at if self.tears else None,
             "venues": venues,
         }
