@@ -340,6 +340,67 @@ class TestReplay:
         assert (process.returncode, out, err) == (130, "", "interrupted\n")
 
 
+class TestARecordingByItsPath:
+    """A recording knows its venues; a capture of others does not."""
+
+    def recording(self, path: Path, *names: str, has_config: bool = True) -> str:
+        config = {
+            "venues": list(names),
+            "instruments": [
+                {"id": n, "venue": name, "symbol": venue(name).native("BTC/USDT")}
+                for n, name in enumerate(names)
+            ],
+            "pairs": [{"rule": 1, "a": 0, "b": 1}],
+            "fees_bps": dict.fromkeys(names, 1.0),
+            "liveness_limit_s": dict.fromkeys(names, 5.0),
+            "open_net_bps": 0.0,
+            "close_net_bps": 0.0,
+        }
+        with RecordingWriter(path) as writer:
+            if has_config:
+                writer.write_json(Kind.CONFIG, 0, TS, TS, config)
+            for line, name in enumerate(names):
+                writer.write_json(Kind.OPENED, line, TS, TS, {"venue": name, "url": ""})
+                text = quote(name, 1, f"{100 + 5 * line}", f"{101 + 5 * line}")
+                stamp = TS + 1000 + line
+                writer.write(Kind.READ, line, stamp, stamp, encode_frame(1, text.encode()))
+        return str(path)
+
+    @pytest.mark.parametrize("has_config", [True, False])
+    def test_all_venues_in_it_are_replayed(self, tmp_path: Path, has_config: bool) -> None:
+        path = self.recording(tmp_path / "a.cwrec", FIRST, SECOND, has_config=has_config)
+        result = run("replay", path, "--fee-bps", "1", "--json")
+        asked = run("replay", f"{FIRST}={path}", f"{SECOND}={path}", "--fee-bps", "1", "--json")
+        assert result.code == 0
+        assert result.json() == asked.json()
+        assert (result.json()["opens"], list(result.json()["venues"])) == (1, [FIRST, SECOND])
+        assert "warning" not in result.err + asked.err
+
+    @pytest.mark.parametrize("has_config", [True, False])
+    def test_the_venues_that_are_left_out_are_named(self, tmp_path: Path, has_config: bool) -> None:
+        path = self.recording(tmp_path / "a.cwrec", FIRST, SECOND, has_config=has_config)
+        result = run("replay", f"{FIRST}={path}")
+        assert result.code == 0
+        words = f"warning: {path}: leaves out {SECOND}; its bare path takes all venues"
+        assert words in result.err.splitlines()
+
+    def test_a_path_may_hold_an_equals_sign_behind_a_slash(self, tmp_path: Path) -> None:
+        path = self.recording(tmp_path / "day=1.cwrec", FIRST, SECOND)
+        assert run("replay", path, "--json").json()["messages"] == 2
+
+    def test_a_capture_of_others_must_say_whose_it_is(self, captures: dict[str, str]) -> None:
+        result = run("replay", captures[FIRST])
+        assert (result.code, result.out) == (2, "")
+        assert f"VENUE={captures[FIRST]}" in result.err
+
+    def test_a_recording_of_nothing_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "empty.cwrec"
+        RecordingWriter(path).close()
+        result = run("replay", str(path))
+        assert (result.code, result.out) == (2, "")
+        assert f"{path}: nothing to replay" in result.err
+
+
 class TestATornRecording:
     """What stands before the tear was received, and is reported; that it is torn is an error."""
 

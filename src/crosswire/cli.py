@@ -107,10 +107,13 @@ def _demo(options: argparse.Namespace) -> int:
 # ------------------------------------------------------------------ replay
 
 
-def _capture(text: str) -> tuple[str, str]:
+def _capture(text: str) -> tuple[str | None, str]:
+    """Split VENUE=FILE; a bare path has no venue, also one that holds ``=`` behind a ``/``."""
     name, equals, path = text.partition("=")
-    if not (name and equals and path):
-        raise argparse.ArgumentTypeError(f"{text!r}: write VENUE=FILE")
+    if "/" in name or (name and not equals):
+        return None, text
+    if not (name and path):
+        raise argparse.ArgumentTypeError(f"{text!r}: write VENUE=FILE, or the path of a recording")
     try:
         venue(name)
     except UsageError as error:
@@ -125,7 +128,14 @@ def _add_replay(commands: Any) -> None:
         description="Play captures (JSON lines, maybe gzip) or our own recordings through the "
         "engine, in the order of their stamps. The same capture gives the same signals.",
     )
-    parser.add_argument("captures", nargs="+", type=_capture, metavar="VENUE=CAPTURE")
+    parser.add_argument(
+        "captures",
+        nargs="+",
+        type=_capture,
+        metavar="VENUE=CAPTURE|RECORDING",
+        help="a capture and whose it is, or one venue of a recording of ours; a recording's bare "
+        "path takes all venues in it",
+    )
     parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="pairs, fees (TOML)")
     parser.add_argument("--fee-bps", type=float, metavar="X", help="taker fee per side")
     parser.add_argument("--min-net-bps", type=float, metavar="Y", help="opening threshold")
@@ -154,6 +164,8 @@ def _replay(options: argparse.Namespace) -> int:
         open_net_bps=options.min_net_bps,
     )
     _say(f"replaying {', '.join(str(i) for i in replay.instruments)}")
+    for path, names in replay.omitted().items():
+        _say(f"warning: {path}: leaves out {', '.join(names)}; its bare path takes all venues")
     if replay.why_no_pair:
         _say(f"no pair to watch: {replay.why_no_pair}")
     _run_to_the_end(replay, _pace(System()) if options.speed == "1" else None)

@@ -133,6 +133,32 @@ def _read_directory(path: str | Path) -> _Directory | None:
         raise RecordingError(f"{path}: its CONFIG entry cannot be read: {words}") from None
 
 
+def _venues_in(path: str | Path) -> list[str]:
+    """Return the venues that a recording holds: those of its CONFIG entry where it begins with
+    one, else those that were opened, for which it is read once."""
+    directory = _read_directory(path)
+    if directory:
+        return list(directory.config.venues)
+    opened = (e for e in _entries(path, _ignore) if e.kind is Kind.OPENED)
+    return list(dict.fromkeys(_opened_venue(path, entry) for entry in opened))
+
+
+def _with_venues(name: str | None, path: str | Path) -> list[tuple[str, str | Path]]:
+    """Return (venue name, path) of a capture; of a recording without a name for each venue in it.
+
+    Raises:
+        UsageError: a capture of others does not tell whose it is, or a recording is empty.
+    """
+    if name is not None:
+        return [(name, path)]
+    if not _is_recording(path):
+        raise UsageError(f"{path}: is no recording of ours; say whose it is: VENUE={path}")
+    found = [(name, path) for name in _venues_in(path)]
+    if not found:
+        raise UsageError(f"{path}: nothing to replay; it holds no venue")
+    return found
+
+
 def _instrument(name: str, native: str) -> Instrument:
     return Instrument(name, native, venue(name).unified(native))
 
@@ -242,7 +268,8 @@ class Replay:
     """Captures, replayed through one engine.
 
     Args:
-        captures: (venue name, path) of each capture or recording.
+        captures: (venue name, path) of each capture or recording; without a name, ``None``, all
+            venues of a recording.
         config: pairs, fees and thresholds, instead of a recording's own; without pairs, every two
             instruments of one base and quote at different venues are paired.
         fee_bps: taker fee per side of every venue, instead of the configuration's.
@@ -257,14 +284,14 @@ class Replay:
 
     def __init__(
         self,
-        captures: Iterable[tuple[str, str | Path]],
+        captures: Iterable[tuple[str | None, str | Path]],
         *,
         config: Config | None = None,
         fee_bps: float | None = None,
         open_net_bps: float | None = None,
         isa: str | None = None,
     ) -> None:
-        self.captures = list(captures)
+        self.captures = [item for pair in captures for item in _with_venues(*pair)]
         if not self.captures:
             raise UsageError("nothing to replay")
         self._fee_bps = fee_bps
@@ -303,6 +330,18 @@ class Replay:
         paths = {str(path) for _, path in self.captures}
         path = paths.pop()
         return None if paths or not _is_recording(path) else _read_directory(path)
+
+    def omitted(self) -> dict[str, list[str]]:
+        """Return the venues that recordings hold and that were not asked for, by path."""
+        asked: dict[str, set[str]] = {}
+        for name, path in self.captures:
+            asked.setdefault(str(path), set()).add(name)
+        left = {
+            path: [name for name in _venues_in(path) if name not in names]
+            for path, names in asked.items()
+            if _is_recording(path)
+        }
+        return {path: names for path, names in left.items() if names}
 
     @property
     def _lines_max(self) -> int:
