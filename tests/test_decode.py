@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
+import os
 import subprocess
 import sys
 from decimal import Decimal
@@ -166,6 +168,20 @@ class TestForms:
 
 class TestErrors:
     @pytest.mark.parametrize(
+        "line", ["{", "pong", '{"x":1}', '{"b64":"*"}', '{"hex":"00"}', SPOT + "x", "\udcff"]
+    )
+    def test_every_error_is_told_in_words_too(self, line: str) -> None:
+        (error,) = decode("binance", line)
+        assert list(error) == ["error", "at", "line", "text"]
+        assert len(error["text"]) > 5
+
+    def test_the_words_are_those_of_the_kernels(self) -> None:
+        source = (Path(__file__).resolve().parents[1] / "csrc" / "base.c").read_text()
+        for line in ('{"x":1}', '{"b64":"AA=="}', "{", '{"raw":"\udcff"}'):
+            (error,) = decode("binance", line)
+            assert f'"{error["error"]}", "{error["text"]}"' in source
+
+    @pytest.mark.parametrize(
         ("line", "code", "at"),
         [
             ("{", "json-cut", 1),
@@ -263,6 +279,42 @@ class TestTheCommand:
         assert code == 1
         assert [item.get("error") for item in found] == [None, "utf8", None]
         assert found[1]["line"] == 2
+
+    @pytest.mark.parametrize("form", ["bare", "raw", "key"])
+    @pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
+    def test_a_byte_that_is_no_utf8_is_an_error_of_its_line_and_the_next_is_read(
+        self, form: str, locale: str
+    ) -> None:
+        bad = {"bare": b'{"x":"\xff"}', "raw": b'{"raw":"\xff"}', "key": b'{"\xff":1}'}[form]
+        done = subprocess.run(
+            [sys.executable, "-m", "crosswire", "decode", "binance"],
+            input=b"\n".join((SPOT.encode(), bad, SPOT.encode())),
+            env={**os.environ, "LC_ALL": locale, "PYTHONIOENCODING": "utf-8:strict"},
+            capture_output=True, timeout=60,
+        )  # fmt: skip
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        assert (done.returncode, done.stderr) == (1, b"")
+        assert [item.get("error") for item in found] == [None, "utf8", None]
+        assert (found[1]["line"], found[1]["at"]) == (2, bad.index(b"\xff") - 8 * (form == "raw"))
+
+    def test_a_packed_input_is_unpacked(self, tmp_path: Path) -> None:
+        data = gzip.compress(f"{SPOT}\n{{\n{SPOT}\n".encode())
+        path = tmp_path / "frames.gz"
+        path.write_bytes(data)
+        for file in (str(path), "-"):
+            code, found, _ = run("binance", file, data=data)
+            assert code == 1
+            assert [item.get("error") for item in found] == [None, "json-cut", None]
+
+    def test_a_packed_input_that_was_cut_is_told_and_what_came_before_is_read(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "frames.gz"
+        path.write_bytes(gzip.compress(f"{SPOT}\n".encode())[:-4])
+        code, found, said = run("binance", str(path))
+        assert (code, [item["seq"] for item in found]) == (1, [7])
+        assert said.startswith(f"crosswire: {path}: after line 1: ")
+        assert len(said.splitlines()) == 1
 
     def test_an_empty_input_is_right(self) -> None:
         assert run("okx")[:2] == (0, [])

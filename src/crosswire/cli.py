@@ -13,12 +13,13 @@ import contextlib
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from . import __version__
 from .capture.decode import Decoder
+from .capture.jsonl import unpacked_lines
 from .capture.replay import Replay, Step
 from .config import load_config
 from .demo import Demo, DemoOptions
@@ -213,7 +214,8 @@ def _add_decode(commands: Any) -> None:
         "decode",
         help="decode frames to records, one JSON line each",
         description="Read one frame a line, as text or as an object with raw, b64 or hex, and "
-        "print one JSON line per record. A bad frame prints its error and position.",
+        "print one JSON line per record. A bad frame prints its error and position, and the next "
+        "is read. The input may be gzip.",
     )
     parser.add_argument("venue", choices=venue_names(), metavar="VENUE")
     parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- is standard input")
@@ -222,14 +224,20 @@ def _add_decode(commands: Any) -> None:
     parser.set_defaults(run=_decode)
 
 
-def _open_input(name: str) -> IO[str]:
+@contextlib.contextmanager
+def _input_lines(name: str) -> Iterator[Iterable[str | bytes]]:
+    """Lend the lines of a file, plain or gzip, as bytes: what they are is for the decoder to say.
+    A text that stands in for standard input is lent as it is."""
     if name == "-":
-        return sys.stdin
+        binary = getattr(sys.stdin, "buffer", None)
+        yield sys.stdin if binary is None else unpacked_lines(binary, "standard input")
+        return
     try:
-        stream: IO[str] = open_file(name, "r", encoding="utf-8", errors="surrogateescape")
+        file: IO[bytes] = open_file(name, "rb")
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or error}") from None
-    return stream
+    with file:
+        yield unpacked_lines(file, name)
 
 
 def _decode(options: argparse.Namespace) -> int:
@@ -240,7 +248,7 @@ def _decode(options: argparse.Namespace) -> int:
         )
     decoder = Decoder(venue(options.venue))
     records = 0
-    with _open_input(options.file) as lines:
+    with _input_lines(options.file) as lines:
         for line in decoder.decode(lines):
             print(line)
             records += 1

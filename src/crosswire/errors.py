@@ -40,12 +40,14 @@ class VenueError(CrosswireError):
     Attributes:
         code: the error's name, as in ``docs/errors.md``.
         at: byte offset of the fault in the message or stream.
+        text: what is wrong, in words; empty where the code says it all.
     """
 
     def __init__(self, code: str, at: int = 0, text: str = "") -> None:
         super().__init__(f"{code} at byte {at}" + (f": {text}" if text else ""))
         self.code = code
         self.at = at
+        self.text = text
 
 
 class MessageError(VenueError):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..codec import encode_frame
 from ..engine import Engine
-from ..errors import UsageError
+from ..errors import UsageError, VenueError
 from ..line import Line
 from ..venue import Control, Venue
 
@@ -19,10 +19,11 @@ __all__ = ["Decoder", "shortest"]
 
 TEXT, BINARY = 1, 2
 _DECODINGS: dict[str, Callable[[str], tuple[int, bytes]]] = {
-    "raw": lambda text: (TEXT, text.encode()),
+    "raw": lambda text: (TEXT, text.encode("utf-8", "surrogateescape")),
     "b64": lambda text: (BINARY, base64.b64decode(text, validate=True)),
     "hex": lambda text: (BINARY, bytes.fromhex(text)),
 }
+_UNKNOWN = VenueError("message-unknown", 0, "neither data nor a known control message")
 _FLAGS = {1: "inexact", 2: "one-sided", 4: "id-hashed"}
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
@@ -96,10 +97,15 @@ class Decoder:
         if opcode != TEXT or answer.control is Control.UNKNOWN:
             self._unknown = True
 
-    def decode(self, lines: Iterable[str]) -> Iterator[str]:
+    def decode(self, lines: Iterable[str | bytes]) -> Iterator[str]:
         """Yield one line of JSON per record, or per bad frame:
-        ``{"error": CODE, "at": OFFSET, "line": NUMBER}``. Empty lines are skipped."""
-        for number, line in enumerate(lines, 1):
+        ``{"error": CODE, "at": OFFSET, "line": NUMBER, "text": WORDS}``. Empty lines are skipped.
+
+        Args:
+            lines: text, or bytes, of which those that are no UTF-8 make their frame a bad one.
+        """
+        for number, item in enumerate(lines, 1):
+            line = item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else item
             if line.strip():
                 yield from self._decode_line(line.rstrip("\r\n"), number)
 
@@ -107,7 +113,7 @@ class Decoder:
         try:
             opcode, payload = _frame_of(line)
         except UsageError as error:
-            yield self._error("frame-text", 0, number, str(error))
+            yield self._error(VenueError("frame-text", 0, str(error)), number)
             return
         self._unknown = False
         frame = encode_frame(opcode, payload)
@@ -118,21 +124,19 @@ class Decoder:
                 yield _json_text(self._record(record, row))
         self._found.clear()
         for bad in self._line.message_errors():
-            yield self._error(bad.code, bad.at, number)
+            yield self._error(bad, number)
         if self._unknown:
-            yield self._error("message-unknown", 0, number)
-        if self._line.error is not None:  # UTF-8: a real connection would be failed here
-            at = self._line.error.at - (self._fed - len(payload))  # in the payload, not the stream
-            yield self._error(self._line.error.code, max(0, at), number)
+            yield self._error(_UNKNOWN, number)
+        broken = self._line.error
+        if broken is not None:  # UTF-8: a real connection would be failed here
+            at = broken.at - (self._fed - len(payload))  # in the payload, not the stream
+            yield self._error(VenueError(broken.code, max(0, at), broken.text), number)
             self._line.open(0, 0)
             self._fed = 0
 
-    def _error(self, code: str, at: int, number: int, text: str = "") -> str:
+    def _error(self, bad: VenueError, number: int) -> str:
         self.errors += 1
-        error: dict[str, Any] = {"error": code, "at": at, "line": number}
-        if text:
-            error["text"] = text
-        return _json_text(error)
+        return _json_text({"error": bad.code, "at": bad.at, "line": number, "text": bad.text})
 
     def _record(self, record: str, row: np.void) -> dict[str, Any]:
         symbol = self._engine.instruments[int(row["instrument"])][1]

@@ -8,8 +8,8 @@ binary frame; the receive time is ``ts_ns`` (ns), ``ts`` (seconds, decimal text)
 from __future__ import annotations
 
 import base64
-import binascii
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Iterator
@@ -20,9 +20,10 @@ from typing import IO, Any, NamedTuple
 from ..errors import RecordingError
 from ..seam import open_file
 
-__all__ = ["CapturedFrame", "read_jsonl"]
+__all__ = ["CapturedFrame", "read_jsonl", "unpacked_lines"]
 
 TEXT, BINARY = 1, 2
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 class CapturedFrame(NamedTuple):
@@ -53,19 +54,38 @@ def _payload_of(row: dict[str, Any]) -> tuple[int, bytes]:
     return TEXT, row["raw"].encode()
 
 
+def unpacked_lines(file: IO[bytes], path: str | Path) -> Iterator[bytes]:
+    """Yield the lines of an open binary file, unpacked where it is gzip; it need not be seekable.
+
+    Args:
+        file: what to read.
+        path: its name in errors.
+
+    Raises:
+        RecordingError: it cannot be read on; the message holds the number of the last whole line.
+    """
+    number = 0
+    buffered: Any = file if hasattr(file, "peek") else io.BufferedReader(file)
+    try:
+        is_gzip = buffered.peek(2)[:2] == GZIP_MAGIC
+        for line in gzip.GzipFile(fileobj=buffered) if is_gzip else buffered:
+            number += 1
+            yield line
+    except (OSError, EOFError, zlib.error) as error:
+        raise RecordingError(f"{path}: after line {number}: {error}") from None
+
+
 def _lines(path: str | Path) -> Iterator[bytes]:
     with open_file(path, "rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        stream: IO[bytes] = gzip.GzipFile(fileobj=file) if is_gzip else file  # type: ignore[assignment]
-        yield from stream
+        yield from unpacked_lines(file, path)
 
 
 def read_jsonl(path: str | Path) -> Iterator[CapturedFrame]:
     """Yield the server frames of a capture.
 
     Raises:
-        RecordingError: a line is no such object; the message holds its number.
+        RecordingError: a line is no such object, or the file cannot be read on; the message holds
+            the line's number.
     """
     before = 0
     number = 0
@@ -81,5 +101,5 @@ def read_jsonl(path: str | Path) -> Iterator[CapturedFrame]:
         ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
     ) as error:  # fmt: skip
         raise RecordingError(f"{path}: line {number}: {type(error).__name__}: {error}") from None
-    except (OSError, EOFError, zlib.error, binascii.Error) as error:
-        raise RecordingError(f"{path}: after line {number}: {error}") from None
+    except OSError as error:
+        raise RecordingError(f"{path}: {error.strerror or error}") from None
