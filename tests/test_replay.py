@@ -834,6 +834,14 @@ class TestJsonLines:
         with pytest.raises(RecordingError, match="line 2"):
             Replay([(SPOT, path)]).run()
 
+    def test_the_file_and_line_stand_first_and_what_is_right_last(self, tmp_path: Path) -> None:
+        path = tmp_path / "bad.jsonl"
+        path.write_text('{"dir":"send"}\n{"dir":"recv"}\n')
+        with pytest.raises(RecordingError) as caught:
+            Replay([(SPOT, path)])
+        assert str(caught.value).startswith(f"{path}: line 2 is no frame (KeyError: 'raw'); ")
+        assert "ts_ns" in str(caught.value)
+
     def test_a_compressed_file_that_was_cut_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "cut.jsonl.gz"
         path.write_bytes(SHIPPED[SPOT].read_bytes()[:-40])

@@ -24,6 +24,7 @@ __all__ = ["CapturedFrame", "read_jsonl", "unpacked_lines"]
 
 TEXT, BINARY = 1, 2
 GZIP_MAGIC = b"\x1f\x8b"
+REMEDY = "a frame is an object with dir, raw or b64, and a time as ts_ns, rx_ns or ts"
 
 
 class CapturedFrame(NamedTuple):
@@ -100,6 +101,7 @@ def read_jsonl(path: str | Path) -> Iterator[CapturedFrame]:
     except (
         ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
     ) as error:  # fmt: skip
-        raise RecordingError(f"{path}: line {number}: {type(error).__name__}: {error}") from None
+        words = f"line {number} is no frame ({type(error).__name__}: {error})"
+        raise RecordingError(f"{path}: {words}; {REMEDY}") from None
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror or error}") from None
