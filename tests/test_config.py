@@ -139,24 +139,38 @@ class TestThresholds:
         assert refusal("[detect]\nclose_net_bps = 1").startswith("detect")
 
 
+TOP = "takes engine, detect, venues, pair"
+ENGINE = "takes latest_only, advance_ms"
+DETECT = "takes open_net_bps, close_net_bps"
+VENUE = "takes fee_bps, url, liveness_limit_s, ca_file, insecure, trades"
+PAIR = "takes a, b, open_net_bps, close_net_bps, qty_max"
+
+
 class TestStrictness:
     @pytest.mark.parametrize(
-        ("text", "name"),
+        ("text", "name", "known"),
         [
-            ("bogus = 1", "bogus"),
-            ("[engines]", "engines"),
-            ("[engine]\nbogus = 1", "engine.bogus"),
-            ("[detect]\nmin_net_bps = 1", "detect.min_net_bps"),
-            ("[venues.okx]\nfee = 1", "venues.okx.fee"),
-            ("[venues.okx]\nFEE_BPS = 1", "venues.okx.FEE_BPS"),
-            ('[[pair]]\na = "okx:A/B"\nb = "binance:A/B"\nqty = 1', "pair[1].qty"),
+            ("bogus = 1", "bogus", f"the file {TOP}"),
+            ("[engines]", "engines", f"the file {TOP}"),
+            ("[engine]\nbogus = 1", "engine.bogus", f"engine {ENGINE}"),
+            ("[detect]\nmin_net_bps = 1", "detect.min_net_bps", f"detect {DETECT}"),
+            ("[venues.okx]\nfee = 1", "venues.okx.fee", f"venues.okx {VENUE}"),
+            ("[venues.okx]\nFEE_BPS = 1", "venues.okx.FEE_BPS", f"venues.okx {VENUE}"),
+            (
+                '[[pair]]\na = "okx:A/B"\nb = "binance:A/B"\nqty = 1',
+                "pair[1].qty",
+                f"pair[1] {PAIR}",
+            ),
         ],
     )
-    def test_an_unknown_key_is_refused_with_its_place(self, text: str, name: str) -> None:
-        assert refusal(text) == f"unknown configuration key: {name}"
+    def test_an_unknown_key_is_refused_with_its_place_and_those_that_are_known(
+        self, text: str, name: str, known: str
+    ) -> None:
+        assert refusal(text) == f"unknown configuration key: {name}; {known}"
 
     def test_all_unknown_keys_of_a_table_are_named_at_once(self) -> None:
-        assert refusal("[engine]\nb = 1\na = 2").endswith("engine.a, engine.b")
+        text = refusal("[engine]\nb = 1\na = 2")
+        assert text == f"unknown configuration key: engine.a, engine.b; engine {ENGINE}"
 
     @pytest.mark.parametrize("value", ["1", "0", '"true"', "[]", "{}", "1.0", "1979-05-27"])
     @pytest.mark.parametrize(
@@ -308,7 +322,8 @@ class TestDottedNames:
 
     def test_an_unknown_key_inside_is_named_with_its_place(self) -> None:
         text = refusal("[venues.binance.usdm]\nbogus = 1")
-        assert text == "unknown configuration key: venues.binance.usdm.bogus"
+        name = "venues.binance.usdm"
+        assert text == f"unknown configuration key: {name}.bogus; {name} {VENUE}"
 
     @pytest.mark.parametrize("name", ["nowhere", "okx.nowhere", '"OKX"'])
     def test_an_unknown_venue_is_refused_with_those_that_exist(self, name: str) -> None:
@@ -342,9 +357,30 @@ class TestTheFile:
         with pytest.raises(UsageError, match=r"crosswire\.toml: .*line 2"):
             load_config(self.write(tmp_path, "[engine]\nadvance_ms = = 1\n"))
 
+    def test_what_is_no_toml_is_refused_with_its_column(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match=r"is no TOML: .*\(at line 2, column 14\)$"):
+            load_config(self.write(tmp_path, "[engine]\nadvance_ms = = 1\n"))
+
     def test_what_is_no_utf8_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"crosswire\.toml"):
             load_config(self.write(tmp_path, b"[engine]\n# \xff\xfe\n"))
+
+    @pytest.mark.parametrize(
+        ("data", "place"),
+        [
+            (b"\xff", "line 1, column 1"),
+            (b"# \xff", "line 1, column 3"),
+            (b"[engine]\n# \xff\xfe\n", "line 2, column 3"),
+            (b"\n\n\xc3", "line 3, column 1"),
+        ],
+    )
+    def test_what_is_no_utf8_is_refused_with_its_place(
+        self, tmp_path: Path, data: bytes, place: str
+    ) -> None:
+        path = self.write(tmp_path, data)
+        with pytest.raises(UsageError) as caught:
+            load_config(path)
+        assert str(caught.value) == f"{path}: is not UTF-8 (at {place})"
 
     def test_what_is_refused_inside_is_told_with_the_file(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"crosswire\.toml: unknown configuration key: bogus"):

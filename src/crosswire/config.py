@@ -90,12 +90,14 @@ class _Table:
         if not isinstance(value, Mapping):
             raise UsageError(f"{path}: must be a table")
         self._left = dict(value)
+        self._asked: list[str] = []
         self.path = path
 
     def _name(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
 
     def take(self, key: str) -> Any:
+        self._asked.append(key)
         return self._left.pop(key, None)
 
     def table(self, key: str) -> _Table:
@@ -147,7 +149,9 @@ class _Table:
     def end(self) -> None:
         if self._left:
             names = ", ".join(self._name(key) for key in sorted(self._left))
-            raise UsageError(f"unknown configuration key: {names}")
+            where = self.path or "the file"
+            known = ", ".join(dict.fromkeys(self._asked))
+            raise UsageError(f"unknown configuration key: {names}; {where} takes {known}")
 
 
 def _check_symbol(market: Venue, symbol: str) -> None:
@@ -250,14 +254,25 @@ def load_config(path: str | Path) -> Config:
     """Read a configuration file.
 
     Raises:
-        UsageError: the file cannot be read, is no TOML (with the line), or is refused.
+        UsageError: the file cannot be read, is no TOML (with line and column), or is refused.
     """
     try:
         with open_file(path, "rb") as file:
-            return parse_config(tomllib.load(file))
+            return parse_config(tomllib.loads(_text_of(file.read())))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path}: is no TOML: {error}") from None
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _text_of(data: bytes) -> str:
+    """Return the text of a file, or refuse it with the place of the first byte that is none."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = error.start - before.rfind(b"\n")
+        raise UsageError(f"is not UTF-8 (at line {line}, column {column})") from None
