@@ -336,7 +336,40 @@ class TestDottedNames:
         assert "binance.usdm" in text
 
 
+class TestUrls:
+    @pytest.mark.parametrize(
+        "url",
+        ["https://x/y", "x", "wss://", "wss:///ws", "//host/ws", "wss://host:99999", "wss://host:0",
+         "wss://:9443/ws", "wss://ho st/ws"],
+    )  # fmt: skip
+    def test_what_is_no_websocket_url_is_refused_with_what_to_write(self, url: str) -> None:
+        text = refusal(f'[venues.okx]\nurl = "{url}"')
+        assert text.startswith(f"venues.okx.url: {url!r} is no WebSocket URL: ")
+        assert text.endswith("; write wss://HOST[:PORT][/PATH]")
+
+    @pytest.mark.parametrize("url", ["wss://host", "wss://host:9443/ws?x=1", "ws://127.0.0.1:1/"])
+    def test_a_websocket_url_is_taken_as_it_stands(self, url: str) -> None:
+        assert parse(f'[venues.okx]\nurl = "{url}"').venues["okx"].url == url
+
+
 class TestTheFile:
+    @pytest.fixture(autouse=True)
+    def here(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The authorities that the whole configuration names are in the working directory."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "ca.pem").touch()
+
+    @pytest.mark.parametrize("name", ["gone.pem", "/gone/ca.pem", "."])
+    def test_authorities_that_are_not_there_are_refused_with_file_key_and_remedy(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        path = self.write(tmp_path, f'[venues.okx]\nca_file = "{name}"\n')
+        with pytest.raises(UsageError) as caught:
+            load_config(path)
+        text = str(caught.value)
+        assert text.startswith(f"{path}: venues.okx.ca_file: {name!r}: ")
+        assert "leave the key out" in text
+
     def write(self, folder: Path, text: str | bytes) -> Path:
         path = folder / "crosswire.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -11,8 +11,8 @@
     [venues.binance]              # one table per venue; all keys optional
     fee_bps = 10.0                # taker fee per side; default: the venue's public tier
     liveness_limit_s = 5.0
-    url = "wss://..."
-    ca_file = "ca.pem"            # replaces the system's authorities
+    url = "wss://host/path"       # replaces the venue's own
+    ca_file = "ca.pem"            # PEM; replaces the system's authorities
     insecure = false              # allow ws:// off loopback
     trades = false                # subscribe trades as well
 
@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .handshake import parse_url
 from .instruments import parse_leg
 from .seam import open_file
 from .venue import Venue
@@ -112,6 +113,15 @@ class _Table:
             raise UsageError(f"{self._name(key)}: must be text, not {value!r}")
         return value
 
+    def url(self, key: str, default: str) -> str:
+        value = self.text(key, default) or default
+        try:
+            parse_url(value)
+        except UsageError as error:
+            text = f"{self._name(key)}: {error}; write wss://HOST[:PORT][/PATH]"
+            raise UsageError(text) from None
+        return value
+
     def leg(self, key: str) -> tuple[str, str]:
         value = self.text(key)
         if value is None:
@@ -183,7 +193,7 @@ def _venue(name: str, value: Any) -> VenueConfig:
     found = VenueConfig(
         name=name,
         fee_bps=table.number("fee_bps", known.fee_bps, -100, 500),
-        url=table.text("url", known.url) or known.url,
+        url=table.url("url", known.url),
         liveness_limit_s=table.number("liveness_limit_s", LIVENESS_LIMIT_S, 0.001, 3600),
         ca_file=table.text("ca_file"),
         insecure=table.flag("insecure", False),
@@ -254,17 +264,34 @@ def load_config(path: str | Path) -> Config:
     """Read a configuration file.
 
     Raises:
-        UsageError: the file cannot be read, is no TOML (with line and column), or is refused.
+        UsageError: the file cannot be read, is no TOML (with line and column), is refused, or names
+            a ``ca_file`` that cannot be read.
     """
     try:
         with open_file(path, "rb") as file:
-            return parse_config(tomllib.loads(_text_of(file.read())))
+            config = parse_config(tomllib.loads(_text_of(file.read())))
+        _check_ca_files(config)
+        return config
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: is no TOML: {error}") from None
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _check_ca_files(config: Config) -> None:
+    """Refuse a file of authorities that is not there, before anything connects."""
+    for name, terms in config.venues.items():
+        if terms.ca_file is None:
+            continue
+        try:
+            open_file(terms.ca_file).close()
+        except OSError as error:
+            raise UsageError(
+                f"venues.{name}.ca_file: {terms.ca_file!r}: {error.strerror or error}; name a PEM "
+                f"file (from the working directory), or leave the key out for the system's own"
+            ) from None
 
 
 def _text_of(data: bytes) -> str:
