@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import io
 import json
 import os
@@ -145,13 +146,17 @@ class TestWrongUse:
             ("decode", FIRST, "--schema", "a.xml"),
         ],
     )
-    def test_it_ends_with_2_says_why_on_stderr_and_nothing_on_stdout(
+    def test_it_ends_with_2_says_why_on_stderr_and_nothing_else_on_stdout(
         self, arguments: tuple[str, ...]
     ) -> None:
         for words in (arguments, (*arguments, "--json")):
             result = run(*words)
             assert result.code == 2
-            assert result.out == ""
+            if "--json" in words:
+                assert len(result.out.splitlines()) == 1
+                assert result.json()["error"]["kind"] == "usage"
+            else:
+                assert result.out == ""
             assert result.err != ""
             assert "Traceback" not in result.err
 
@@ -231,6 +236,75 @@ class TestWrongUse:
         assert result.code == 2
         assert "mmx" in result.err
         assert "Traceback" not in result.err
+
+
+class TestFailureAsJson:
+    """``--json`` prints one object whatever happens, with the exit code that it had without."""
+
+    def fail(self, *arguments: str) -> tuple[int, dict[str, str], str]:
+        """Run with and without ``--json``; return the code, the error and stderr's last line."""
+        plain, result = run(*arguments), run(*arguments, "--json")
+        assert (plain.code, plain.out) == (result.code, "")
+        assert len(result.out.splitlines()) == 1
+        assert list(result.json()) == ["error"]
+        error = result.json()["error"]
+        assert list(error) == ["kind", "text"]
+        assert result.err.splitlines()[-1] == f"crosswire: {error['text']}"
+        return result.code, error, plain.err
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            (),
+            ("bogus",),
+            ("demo", "--seconds", "x"),
+            ("demo", "--venues", "nowhere,elsewhere"),
+            ("demo", "--record", "/gone/away/kept.cwrec"),
+            ("replay",),
+            ("replay", f"{FIRST}=gone.jsonl"),
+            ("replay", "-c", "gone.toml", "/dev/null"),
+            ("decode",),
+            ("decode", FIRST, "gone.jsonl"),
+            ("decode", FIRST, "--encoding", "sbe"),
+        ],
+    )
+    def test_wrong_use_is_of_kind_usage(self, arguments: tuple[str, ...]) -> None:
+        code, error, _ = self.fail(*arguments)
+        assert (code, error["kind"]) == (2, "usage")
+
+    def test_a_bad_file_is_of_kind_recording(self, tmp_path: Path) -> None:
+        path = tmp_path / "bad.jsonl"
+        path.write_text("no json\n")
+        code, error, _ = self.fail("replay", f"{FIRST}={path}")
+        assert (code, error["kind"]) == (1, "recording")
+        assert "line 1" in error["text"]
+
+    def test_what_is_missing_on_the_machine_is_of_kind_environment(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "uvloop", None)
+        code, error, _ = self.fail("demo", "--seconds", "2")
+        assert (code, error["kind"]) == (3, "environment")
+        assert "--loop asyncio" in error["text"]
+
+    def test_records_that_were_printed_come_before_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "frames.gz"
+        path.write_bytes(gzip.compress(quote(FIRST, 1).encode() + b"\n")[:-4])
+        result = run("decode", FIRST, str(path), "--json")
+        assert result.code == 1
+        first, last = (json.loads(line) for line in result.out.splitlines())
+        assert (first["record"], last["error"]["kind"]) == ("quote", "recording")
+
+    def test_an_output_that_is_full_takes_none_and_ends_with_3(self, tmp_path: Path) -> None:
+        path = tmp_path / "frames"
+        path.write_text(quote(FIRST, 1) + "\n")
+        with open("/dev/full", "w") as full:
+            process = subprocess.run(
+                [sys.executable, "-m", "crosswire", "decode", FIRST, str(path), "--json"],
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=30,
+            )  # fmt: skip
+        assert process.returncode == 3
+        assert process.stderr == "crosswire: No space left on device\n"
 
 
 class TestReplay:
@@ -337,7 +411,9 @@ class TestReplay:
         assert process.stderr.readline().startswith("replaying")
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
-        assert (process.returncode, out, err) == (130, "", "interrupted\n")
+        assert (process.returncode, err) == (130, "interrupted\n")
+        error = {"kind": "interrupted", "text": "interrupted"}
+        assert [json.loads(line) for line in out.splitlines()] == [{"error": error}]
 
 
 class TestARecordingByItsPath:
@@ -506,8 +582,10 @@ class TestTheProcess:
     def test_wrong_use_ends_the_process_with_2(self) -> None:
         process = spawn("replay", "nowhere=x", "--json")
         out, err = process.communicate(timeout=30)
-        assert (process.returncode, out) == (2, "")
+        assert process.returncode == 2
+        assert json.loads(out)["error"]["kind"] == "usage"
         assert err.startswith("usage: crosswire")
+        assert run("replay", "nowhere=x").out == ""
 
     def test_a_reader_that_goes_away_is_no_error(self, tmp_path: Path) -> None:
         path = tmp_path / "frames"

@@ -1,6 +1,7 @@
 """The command line: ``crosswire demo``, ``replay``, ``decode``.
 
 Every command takes ``--json`` (one JSON object as the last line of stdout; words go to stderr).
+Where a command fails it is ``{"error": {"kind", "text"}}``, also where its words are wrong.
 Exit: 0 done and right, 1 ran and found something wrong, 2 usage or configuration, 3 environment,
 130 interrupted.
 """
@@ -15,7 +16,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from . import __version__
 from .capture.decode import Decoder
@@ -260,10 +261,16 @@ def _decode(options: argparse.Namespace) -> int:
 # ------------------------------------------------------------------ main
 
 
+class _Parser(argparse.ArgumentParser):
+    """Leaves it to :func:`main` to tell wrong use, as every other failure."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise UsageError(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="crosswire", description="Exchange market data to arbitrage signals."
-    )
+    parser = _Parser(prog="crosswire", description="Exchange market data to arbitrage signals.")
     parser.add_argument("--version", action="version", version=f"crosswire {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_demo, _add_replay, _add_decode):
@@ -291,6 +298,11 @@ def _flush() -> None:
         raise
 
 
+def _set_up_logging(is_verbose: bool) -> None:
+    level = logging.INFO if is_verbose else logging.ERROR
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+
+
 def _run(options: argparse.Namespace) -> int:
     """Run the command and write out what it printed, also where it raises."""
     try:
@@ -299,27 +311,40 @@ def _run(options: argparse.Namespace) -> int:
         _flush()
 
 
+_FAILURES: tuple[tuple[type[BaseException], str, int], ...] = (
+    (UsageError, "usage", USAGE),
+    (RecordingError, "recording", WRONG),
+    (HostError, "environment", ENVIRONMENT),
+    (OSError, "environment", ENVIRONMENT),
+    (KeyboardInterrupt, "interrupted", INTERRUPTED),
+)
+"""What ends a command, as ``--json`` names it, and its exit code."""
+
+
+def _end_of(error: BaseException, is_json: bool) -> int:
+    """Tell a failure, in words on stderr and with ``--json`` as the last line of stdout; return
+    its exit code."""
+    kind, code = next((kind, code) for cls, kind, code in _FAILURES if isinstance(error, cls))
+    text = _words_of(error) if isinstance(error, OSError) else str(error) or kind
+    _say(text if kind == "interrupted" else f"crosswire: {text}")
+    if is_json:
+        # An output that takes no more was told on stderr; closed, it takes nothing.
+        with contextlib.suppress(OSError, ValueError):
+            print(json.dumps({"error": {"kind": kind, "text": text}}))
+            _flush()
+    return code
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    level = logging.INFO if options.verbose else logging.ERROR
-    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    is_json = "--json" in words  # known before the words are understood: wrong use is told in it
     try:
+        options = _parser().parse_args(words)
+        is_json = options.json
+        _set_up_logging(options.verbose)
         return _run(options)
-    except UsageError as error:
-        _say(f"crosswire: {error}")
-        return USAGE
-    except RecordingError as error:
-        _say(f"crosswire: {error}")
-        return WRONG
-    except HostError as error:
-        _say(f"crosswire: {error}")
-        return ENVIRONMENT
     except BrokenPipeError:
         return OK
-    except OSError as error:
-        _say(f"crosswire: {_words_of(error)}")
-        return ENVIRONMENT
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return INTERRUPTED
+    except tuple(cls for cls, _, _ in _FAILURES) as error:
+        return _end_of(error, is_json)
