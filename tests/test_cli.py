@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,28 @@ class TestHelp:
         result = run(command, "--help")
         assert result.code == 0
         assert [word for word in words if word not in result.out] == []
+
+    @pytest.mark.parametrize("command", ["demo", "replay", "decode"])
+    def test_every_option_with_a_value_tells_its_default(self, command: str) -> None:
+        words = " ".join(run(command, "--help").out.split())
+        options = words.partition(" options: ")[2].replace("-c FILE, ", "").replace("-c, ", "")
+        told = re.split(r" (?=-{1,2}[a-z][\w-]*(?:[ ,]|$))", options)
+        valued = [text for text in told if re.match(r"--?[\w-]+ (?:[A-Z]+|\{)", text)]
+        assert len(valued) >= 2
+        assert [text for text in valued if "(default" not in text] == []
+
+    def test_decode_tells_which_encodings_there_are(self) -> None:
+        words = " ".join(run("decode", "--help").out.split())
+        assert "json is decoded, others are refused in this version" in words
+
+    @pytest.mark.parametrize(
+        "option", [("--encoding", "msgpack"), ("--encoding", "sbe"), ("--schema", "a.xml")]
+    )
+    def test_what_decode_has_not_is_refused_by_its_name(self, option: tuple[str, str]) -> None:
+        result = run("decode", FIRST, *option)
+        named = " ".join(option) if option[0] == "--encoding" else option[0]
+        words = "not in this version, which decodes json; leave it out"
+        assert (result.code, result.err) == (2, f"crosswire: {named}: {words}\n")
 
     def test_the_version_is_told(self) -> None:
         result = run("--version")

@@ -48,17 +48,28 @@ def _add_demo(commands: Any) -> None:
         description="Start simulated venues on loopback (TLS, real wire formats, planted "
         "arbitrage), run the engine on them, and compare every signal with the truth.",
     )
-    parser.add_argument("--seconds", type=float, default=20.0, help="length (default 20)")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="length in seconds (default 20)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of prices and plants (default 1)")
     parser.add_argument(
         "--venues", default=",".join(venue_names()), help="names, by commas (default: all)"
     )
     parser.add_argument(
-        "--faults", default="", help="cut, refuse or both, by commas: break connections"
+        "--faults",
+        default="",
+        help="cut, refuse or both, by commas: break connections (default: none)",
     )
-    parser.add_argument("--record", type=Path, metavar="FILE", help="keep the recording there")
+    parser.add_argument(
+        "--record", type=Path, metavar="FILE", help="keep the recording there (default: not kept)"
+    )
     parser.add_argument("--no-view", action="store_true", help="do not draw while it runs")
-    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop")
+    parser.add_argument(
+        "--loop",
+        choices=("uvloop", "asyncio"),
+        default="uvloop",
+        help="the event loop (default uvloop)",
+    )
     parser.set_defaults(run=_demo)
 
 
@@ -138,10 +149,30 @@ def _add_replay(commands: Any) -> None:
         help="a capture and whose it is, or one venue of a recording of ours; a recording's bare "
         "path takes all venues in it",
     )
-    parser.add_argument("-c", "--config", type=Path, metavar="FILE", help="pairs, fees (TOML)")
-    parser.add_argument("--fee-bps", type=float, metavar="X", help="taker fee per side")
-    parser.add_argument("--min-net-bps", type=float, metavar="Y", help="opening threshold")
-    parser.add_argument("--speed", choices=("max", "1"), default="max", help="1: as it happened")
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="pairs, fees and thresholds as TOML (default: the recording's own; else every two "
+        "venues of one base and quote are paired)",
+    )
+    parser.add_argument(
+        "--fee-bps",
+        type=float,
+        metavar="X",
+        help="taker fee per side of every venue, in basis points (default: the configuration's, "
+        "else each venue's public tier)",
+    )
+    parser.add_argument(
+        "--min-net-bps",
+        type=float,
+        metavar="Y",
+        help="opening threshold of every pair, net of fees (default: the configuration's, else 0)",
+    )
+    parser.add_argument(
+        "--speed", choices=("max", "1"), default="max", help="1: as it happened (default max)"
+    )
     parser.set_defaults(run=_replay)
 
 
@@ -218,10 +249,23 @@ def _add_decode(commands: Any) -> None:
         "print one JSON line per record. A bad frame prints its error and position, and the next "
         "is read. The input may be gzip.",
     )
-    parser.add_argument("venue", choices=venue_names(), metavar="VENUE")
-    parser.add_argument("file", nargs="?", default="-", metavar="FILE", help="- is standard input")
-    parser.add_argument("--encoding", choices=ENCODINGS, default="json")
-    parser.add_argument("--schema", type=Path, metavar="XML", help="of the sbe encoding")
+    names = venue_names()
+    parser.add_argument("venue", choices=names, metavar="VENUE", help=f"one of {', '.join(names)}")
+    parser.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="- is standard input (default -)"
+    )
+    parser.add_argument(
+        "--encoding",
+        choices=ENCODINGS,
+        default="json",
+        help="of the frames; json is decoded, others are refused in this version (default json)",
+    )
+    parser.add_argument(
+        "--schema",
+        type=Path,
+        metavar="XML",
+        help="of the sbe encoding, which is refused in this version (default: none)",
+    )
     parser.set_defaults(run=_decode)
 
 
@@ -243,10 +287,8 @@ def _input_lines(name: str) -> Iterator[Iterable[str | bytes]]:
 
 def _decode(options: argparse.Namespace) -> int:
     if options.encoding != "json" or options.schema:
-        raise UsageError(
-            f"encoding {options.encoding!r}: this version decodes json only; "
-            f"all venues that it knows send json"
-        )
+        asked = "--schema" if options.encoding == "json" else f"--encoding {options.encoding}"
+        raise UsageError(f"{asked}: not in this version, which decodes json; leave it out")
     decoder = Decoder(venue(options.venue))
     records = 0
     with _input_lines(options.file) as lines:
