@@ -393,6 +393,14 @@ class TestReplay:
         assert "15 messages, 0 errors" in result.out
         assert result.err.startswith("replaying ")
 
+    def test_the_words_part_every_count_by_thousands(self, tmp_path: Path) -> None:
+        path = tmp_path / "many.jsonl"
+        rows = [{"dir": "recv", "ts_ns": str(TS), "raw": "{"}] * 1234
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        lines = run("replay", f"{FIRST}={path}").out.splitlines()
+        assert lines[0] == "1,234 messages, 1,234 errors, 0 opens, 0 signals"
+        assert "! 1,234 x json-cut" in lines
+
     def test_the_words_hold_prices_in_full(self, tmp_path: Path) -> None:
         path = tmp_path / "exact.jsonl"
         row = {"dir": "recv", "ts_ns": str(TS), "raw": quote(FIRST, 1, "61828.25", "1234567.125")}

@@ -221,14 +221,16 @@ def _run_to_the_end(replay: Replay, on_step: Callable[[Step], None] | None) -> N
 
 
 def _replay_summary(report: dict[str, Any]) -> str:
+    """Put a report in words. Counts have thousands separators; prices and places in a file are as
+    they would be typed."""
     lines = [
-        f"{report['messages']:,} messages, {report['errors']} errors, {report['opens']} opens, "
+        f"{report['messages']:,} messages, {report['errors']:,} errors, {report['opens']:,} opens, "
         f"{report['signals']:,} signals",
         f"signals sha256 {report['signals_sha256']}",
     ]
     if report["torn_at"] is not None:
         lines.append(f"! torn at byte {report['torn_at']}: this is what stands before it")
-    lines += [f"! {count} x {name}" for name, count in report["error_names"].items()]
+    lines += [f"! {count:,} x {name}" for name, count in report["error_names"].items()]
     for name, symbols in report["venues"].items():
         for symbol, fields in symbols.items():
             counts = ", ".join(f"{kind} {n:,}" for kind, n in fields["counts"].items())
