@@ -3,17 +3,18 @@
 python examples/bot.py examples/config.toml [SECONDS]
 """
 
+import argparse
 import asyncio
+import logging
 import sys
 
-from crosswire import Runtime, load_config
+from crosswire import Runtime, UsageError, load_config
 
 EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
+LIVE_LIMIT_S = 10.0
 
 
-async def main(path: str, seconds: float) -> None:
-    runtime = Runtime(load_config(path))
-
+async def run(runtime: Runtime, seconds: float) -> None:
     def on_signals(signals):  # an array of SIGNAL_DTYPE, valid during the call
         for s in signals:
             buy, sell = (runtime.instruments[i] for i in s["legs"]["instrument"][:2])
@@ -21,10 +22,31 @@ async def main(path: str, seconds: float) -> None:
 
     runtime.engine.on_signals = on_signals
     async with runtime:
+        try:
+            await runtime.wait_live(min(seconds, LIVE_LIMIT_S))
+        except TimeoutError as error:  # names each venue and its session's last_error
+            print(f"{error}; going on with the others", file=sys.stderr)
         await asyncio.sleep(seconds)
     for name, session in runtime.sessions.items():
         print(f"{name}: {session.line.message_count} messages, {session.losses} losses")
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run a configuration and print signals.")
+    parser.add_argument("config", help="a TOML file, as examples/config.toml")
+    parser.add_argument("seconds", nargs="?", type=float, default=3600.0, help="(default 3600)")
+    options = parser.parse_args()
+    # The library configures no logging; without it, a callback that raises is only counted.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        runtime = Runtime(load_config(options.config))
+    except (UsageError, OSError) as error:  # OSError: authorities that are none
+        parser.error(str(error))
+    try:
+        asyncio.run(run(runtime, options.seconds))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 3600.0))
+    main()

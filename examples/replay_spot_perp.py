@@ -3,9 +3,10 @@
 python examples/replay_spot_perp.py [FEE_BPS]
 """
 
-import sys
+import argparse
 from pathlib import Path
 
+from crosswire import UsageError
 from crosswire.capture.replay import Replay
 
 DATA = Path(__file__).parent / "data"
@@ -16,7 +17,14 @@ CAPTURES = [
 
 
 def main() -> None:
-    replay = Replay(CAPTURES, fee_bps=float(sys.argv[1]) if len(sys.argv) > 1 else 1.75)
+    parser = argparse.ArgumentParser(description="Replay spot against perpetual.")
+    parser.add_argument(
+        "fee_bps", nargs="?", type=float, default=1.75, help="taker fee per side (default 1.75)"
+    )
+    try:
+        replay = Replay(CAPTURES, fee_bps=parser.parse_args().fee_bps)
+    except UsageError as error:
+        parser.error(str(error))
 
     def on_signals(signals):  # an array of SIGNAL_DTYPE, valid during the call
         for s in signals[signals["event"] == 1]:

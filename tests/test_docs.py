@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,59 @@ def test_the_replay_example_prints_what_opened() -> None:
     ).stdout.splitlines()
     assert len(out) == 10
     assert out[-1].startswith("9 opportunities")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("bot.py", ()),
+        ("bot.py", ("gone.toml",)),
+        ("bot.py", ("examples/config.toml", "soon")),
+        ("replay_spot_perp.py", ("much",)),
+        ("replay_spot_perp.py", ("1e9",)),
+    ],
+)
+def test_an_example_that_is_used_wrongly_says_so(name: str, arguments: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, f"examples/{name}", *arguments],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"usage: {name}")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    """A configuration of a venue that nobody serves: port 1 of this machine."""
+    path = tmp_path / "nowhere.toml"
+    path.write_text('[venues.okx]\nurl = "ws://127.0.0.1:1/"\n')
+    return path
+
+
+def test_the_bot_example_tells_which_session_is_not_live_and_why(nowhere: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "examples/bot.py", nowhere, "0.3"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "okx: 0 messages, 0 losses\n")
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("not live after")]
+    assert "okx (" in told
+    assert "ConnectionRefusedError" in told
+    assert "WARNING crosswire.session: okx: " in done.stderr
+
+
+def test_the_bot_example_is_interrupted_without_a_traceback(nowhere: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "examples/bot.py", nowhere],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr
+    assert "WARNING" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
 
 
 async def test_the_bot_example_runs_against_local_venues(tmp_path: Path) -> None:
