@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from crosswire import load_config
+from crosswire import UsageError, load_config, parse_config
+from crosswire.capture import read_jsonl
 from crosswire.sim.plan import Scenario
 from crosswire.sim.server import SimServer
 
@@ -51,6 +56,94 @@ def test_every_error_code_of_the_kernels_is_on_the_page_of_errors() -> None:
     names = re.findall(r'WORDS\(CW_E_\w+,\s*"([a-z0-9-]+)"', source)
     assert len(names) > 20
     assert [name for name in names if f"`{name}`" not in page] == []
+
+
+class TestThePageOfTheConfiguration:
+    PAGE = (ROOT / "docs" / "configuration.md").read_text()
+    SECTIONS: ClassVar = {
+        "engine": ("[engine]", "[engine]"),
+        "detect": ("[detect]", "[detect]"),
+        "venues.okx": ("[venues.NAME]", "[venues.okx]"),
+        "pair[1]": ("[[pair]]", '[[pair]]\na = "okx:A/B"\nb = "binance:A/B"'),
+    }
+
+    def rows(self, heading: str) -> dict[str, list[str]]:
+        """Return the cells of the table below a heading, by its key."""
+        _, found, section = self.PAGE.partition(f"## `{heading}`\n")
+        assert found
+        lines = section.partition("\n## ")[0].splitlines()
+        cells = [
+            [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:3] == "| `"
+        ]
+        return {row[0].strip("`"): row[1:] for row in cells}
+
+    def known(self, head: str) -> set[str]:
+        """Return the keys that a table takes, as its refusal of another tells them."""
+        with pytest.raises(UsageError) as caught:
+            parse_config(tomllib.loads(f"{head}\nno_such_key = 1"))
+        return set(str(caught.value).partition(" takes ")[2].split(", "))
+
+    @pytest.mark.parametrize("name", SECTIONS)
+    def test_it_lists_the_keys_that_there_are(self, name: str) -> None:
+        heading, head = self.SECTIONS[name]
+        assert set(self.rows(heading)) == self.known(head)
+
+    def test_its_defaults_are_those_of_an_empty_configuration(self) -> None:
+        config = parse_config({"venues": {"okx": {}}})
+        for heading, terms in (
+            ("[engine]", config),
+            ("[detect]", config),
+            ("[venues.NAME]", config.venues["okx"]),
+        ):
+            for key, (_, _, default, _) in self.rows(heading).items():
+                if default.startswith("`") and default != "`open_net_bps`":
+                    value = tomllib.loads(f"x = {default.strip('`')}")["x"]
+                    assert getattr(terms, key) == value, key
+
+    def test_its_examples_are_accepted_and_use_every_key(self) -> None:
+        (text,) = re.findall(r"^```toml\n(.*?)^```", self.PAGE, re.S | re.M)
+        assert len(parse_config(tomllib.loads(text)).pairs) == 2
+        keys = {key for heading, _ in self.SECTIONS.values() for key in self.rows(heading)}
+        assert [key for key in keys - {"insecure"} if f"\n{key} = " not in text] == []
+
+
+class TestThePageOfTheCommands:
+    PAGE = (ROOT / "docs" / "commands.md").read_text()
+
+    def blocks(self, kind: str) -> list[str]:
+        return re.findall(rf"^```{kind}\n(.*?)^```", self.PAGE, re.S | re.M)
+
+    def run(self, command: str, data: str = "") -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", *shlex.split(command)]
+        return subprocess.run(
+            words, input=data, cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+
+    def test_a_replay_prints_the_keys_that_it_lists(self) -> None:
+        done = self.run(self.blocks("console")[0].removeprefix("$ "))
+        assert done.returncode == 0
+        section = self.PAGE.partition("## `crosswire replay`")[2].partition("\n## ")[0]
+        assert [key for key in json.loads(done.stdout) if f"`{key}`" not in section] == []
+
+    def test_a_decode_prints_what_it_shows(self) -> None:
+        command, _, data = self.blocks("console")[1].partition("\n")
+        done = self.run(command.removeprefix("$ "), data)
+        assert (done.returncode, done.stdout) == (1, self.blocks("jsonl")[1])
+
+    def test_the_capture_that_it_shows_is_one(self, tmp_path: Path) -> None:
+        path = tmp_path / "shown.jsonl"
+        path.write_text(self.blocks("jsonl")[0])
+        frames = list(read_jsonl(path))
+        assert [frame.ts_ns for frame in frames] == [
+            1723161256312045000, 1723161256412045001, 1723161256412045001,
+        ]  # fmt: skip
+        done = self.run(f"crosswire replay binance={path} --json")
+        assert (done.returncode, json.loads(done.stdout)["messages"]) == (0, 3)
+
+    def test_the_failure_that_it_shows_is_what_is_printed(self) -> None:
+        done = self.run("crosswire replay -c gone.toml binance=x --json")
+        assert done.returncode == 2
+        assert json.loads(done.stdout) == json.loads(self.blocks("json")[0])
 
 
 def test_what_a_bot_defines_it_also_runs() -> None:
