@@ -75,5 +75,10 @@ wheel: $(VENV)/.dev  ## a wheel in dist/
 	$(PIP) wheel -q --no-deps --no-build-isolation -w dist .
 	@ls dist/*.whl
 
-clean:  ## remove what was built
-	rm -rf build dist $(VENV) src/*.egg-info src/crosswire/*.so
+# Only what the tools make, by its name and only in here: a VENV elsewhere and asv's results stay.
+COMPILED := $(basename $(wildcard src/crosswire/*.pyx))
+clean:  ## remove what was built, .venv and caches
+	rm -rf build dist .venv src/crosswire.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis __pycache__
+	rm -f $(COMPILED:%=%.c) $(foreach module,$(COMPILED),$(wildcard $(module).*.so))
+	find src tests benchmarks examples -name __pycache__ -prune -exec rm -rf {} +

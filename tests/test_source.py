@@ -303,6 +303,32 @@ class TestPython:
         assert (Path(crosswire.get_include()) / "crosswire" / "engine.h").exists()
 
 
+class TestMakeClean:
+    MADE = (
+        "build/cython/engine.c", "dist/a.whl", ".venv/bin/python", "src/crosswire.egg-info/a",
+        "src/crosswire/engine.c", "src/crosswire/engine.cpython-311-x86_64-linux-gnu.so",
+        "src/crosswire/__pycache__/cli.pyc", "src/crosswire/sim/__pycache__/plan.pyc",
+        "tests/__pycache__/a.pyc", "__pycache__/setup.pyc", ".pytest_cache/a", ".mypy_cache/a",
+        ".ruff_cache/a", ".hypothesis/a",
+    )  # fmt: skip
+    KEPT = (
+        "Makefile", "src/crosswire/engine.pyx", "src/crosswire/cli.py", "src/crosswire/mine.c",
+        "src/crosswire/mine.so", "csrc/engine.c", "csrc/mine.o", "tests/test_a.py", "my/env/a",
+        "examples/mine.toml", "mine.cwrec", ".asv/results/a.json", "benchmarks/a.py",
+    )  # fmt: skip
+
+    @pytest.mark.skipif(not shutil.which("make"), reason="CLEAN NOT TESTED: make is not here")
+    def test_it_removes_what_was_made_and_nothing_else(self, tmp_path: Path) -> None:
+        for name in (*self.MADE, *self.KEPT):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        shutil.copy(ROOT / "Makefile", tmp_path)
+        subprocess.run(["make", "-s", "clean", "VENV=my/env"], cwd=tmp_path, check=True, timeout=30)
+        left = {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()}
+        assert left == set(self.KEPT)
+
+
 # ------------------------------------------------------------------ C
 
 
