@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 __all__ = [
+    "NO_RECORDINGS",
+    "NO_SAMPLES",
     "SHARED",
     "Event",
     "Oracle",
@@ -37,6 +39,15 @@ __all__ = [
 ]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+"""Data too large to be part of the project, beside the clone; tests that need it are skipped."""
+NO_RECORDINGS = (
+    "LONG RECORDED SESSIONS NOT TESTED: they are not part of the project; the same claims are "
+    "tested on the session in examples/data"
+)
+NO_SAMPLES = (
+    "SAMPLE MESSAGES NOT TESTED: they are not part of the project; fields and errors are "
+    "tested on messages that stand in the tests"
+)
 RISING = {"binance": True, "binance.usdm": True, "okx": False}
 DOUBT = Fraction(1, 10**13)
 """An edge nearer to its threshold than this is not decided by doubles."""

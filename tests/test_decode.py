@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_oracle import SHARED
+from slow_oracle import NO_SAMPLES, SHARED
 
 from crosswire.capture.decode import Decoder, shortest
 from crosswire.venues import venue
@@ -41,9 +41,7 @@ OKX_TRADES = (
 )
 DEPTH = '{"e":"depthUpdate","E":1,"s":"BTCUSDT","U":1,"u":2,"b":[],"a":[]}'
 
-needs_samples = pytest.mark.skipif(
-    not (SHARED / "samples").exists(), reason=f"the sample messages are not at {SHARED}"
-)
+needs_samples = pytest.mark.skipif(not (SHARED / "samples").exists(), reason=NO_SAMPLES)
 
 
 DECODER = Decoder(venue("binance"))

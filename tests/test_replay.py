@@ -16,7 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from slow_oracle import SHARED, Event, Oracle, Read, exact, merged, quotes_of, read_capture
+from slow_oracle import (
+    NO_RECORDINGS,
+    SHARED,
+    Event,
+    Oracle,
+    Read,
+    exact,
+    merged,
+    quotes_of,
+    read_capture,
+)
 
 from crosswire import Engine, Line, Pair, RecordingError, isa_levels
 from crosswire.capture import Kind, RecordingWriter, read_recording
@@ -45,9 +55,7 @@ CAPTURES = {
 Frame = tuple[int, Kind, int, str, bytes]
 COUNTED = ("bookTicker", "trade", "depth", "aggTrade", "kline")
 
-needs_recordings = pytest.mark.skipif(
-    not EXPECTED.exists(), reason=f"the recorded sessions are not at {SHARED}"
-)
+needs_recordings = pytest.mark.skipif(not EXPECTED.exists(), reason=NO_RECORDINGS)
 
 
 def frame_of(text: str) -> bytes:

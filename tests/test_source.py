@@ -296,6 +296,11 @@ class TestPython:
         assert names <= set(crosswire.__all__)
         assert all(getattr(crosswire, name) is getattr(crosswire.errors, name) for name in names)
 
+    def test_the_reason_of_a_skip_names_no_place_outside_the_project(self) -> None:
+        for path in sorted((ROOT / "tests").glob("*.py")):
+            reasons = re.findall(r"(?:skip\(|reason=)\s*f?\"[^\"]*\"", path.read_text())
+            assert [text for text in reasons if "shared" in text.lower()] == [], path.name
+
     def test_types_are_shipped(self) -> None:
         assert (PACKAGE / "py.typed").exists()
 
