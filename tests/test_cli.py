@@ -502,7 +502,8 @@ class TestARecordingByItsPath:
 
     def test_a_recording_of_nothing_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "empty.cwrec"
-        RecordingWriter(path).close()
+        with RecordingWriter(path):
+            pass
         result = run("replay", str(path))
         assert (result.code, result.out) == (2, "")
         assert f"{path}: nothing to replay" in result.err

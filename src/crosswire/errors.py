@@ -31,7 +31,15 @@ class HostError(CrosswireError):
 
 
 class RecordingError(CrosswireError):
-    """A recording or capture file cannot be read; the message says at which byte or line."""
+    """A recording or capture file cannot be read; the message says at which byte or line.
+
+    Attributes:
+        at: byte offset of a recording from which on it cannot be read, or ``None``.
+    """
+
+    def __init__(self, text: str, at: int | None = None) -> None:
+        super().__init__(text)
+        self.at = at
 
 
 class VenueError(CrosswireError):

@@ -297,18 +297,18 @@ def read_recording(path: str | Path) -> Iterator[Entry]:
         offset = _FILE_HEAD.size
         while head := file.read(ENTRY_SIZE):
             if len(head) < ENTRY_SIZE:
-                raise RecordingError(f"{path}: torn entry at byte {offset}")
+                raise RecordingError(f"{path}: torn entry at byte {offset}", offset)
             kind, zero, line, size, ts_rx, mono_rx = _ENTRY_HEAD.unpack_from(head)
             crc, zero_after = _ENTRY_CRC.unpack_from(head, _ENTRY_HEAD.size)
             body = file.read(size + -size % 8)
             if len(body) < size + -size % 8:
-                raise RecordingError(f"{path}: torn entry at byte {offset}")
+                raise RecordingError(f"{path}: torn entry at byte {offset}", offset)
             payload = body[:size]
             known = kind in _KINDS and not (zero or zero_after or any(body[size:]))
             if not known or zlib.crc32(payload, zlib.crc32(head[: _ENTRY_HEAD.size])) != crc:
-                raise RecordingError(f"{path}: altered entry at byte {offset}")
+                raise RecordingError(f"{path}: altered entry at byte {offset}", offset)
             if kind == _STOPPED:
-                raise RecordingError(f"{path}: stopped at byte {offset}: {_why(payload)}")
+                raise RecordingError(f"{path}: stopped at byte {offset}: {_why(payload)}", offset)
             offset += ENTRY_SIZE + len(body)
             yield Entry(Kind(kind), line, ts_rx, mono_rx, payload)
 

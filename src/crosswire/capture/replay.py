@@ -33,7 +33,7 @@ from ..seam import open_file
 from ..venue import Control
 from ..venues import venue
 from .jsonl import read_jsonl
-from .recording import ENTRY_SIZE, MAGIC, Entry, Kind, read_recording
+from .recording import MAGIC, Entry, Kind, read_recording
 
 __all__ = ["Replay", "SignalDigest", "Step", "Tear", "steps_of"]
 
@@ -45,8 +45,6 @@ LINES_PER_FILE = 64
 LINES_LIMIT = 65534
 FILE_SHIFT = 16
 """A recording numbers its lines in 16 bits; the place of the file stands above them."""
-FILE_HEAD_SIZE = 16
-"""Bytes before the first entry of a recording."""
 
 
 class Step(NamedTuple):
@@ -166,16 +164,15 @@ def _instrument(name: str, native: str) -> Instrument:
 def _entries(path: str | Path, on_tear: OnTear | None) -> Iterator[Entry]:
     """Yield the entries of a recording up to its end, or up to its tear, of which ``on_tear`` is
     told; without it, and where nothing stands before the tear, the error is raised."""
-    offset = FILE_HEAD_SIZE
+    is_empty = True
     try:
         for entry in read_recording(path):
+            is_empty = False
             yield entry
-            size = len(entry.payload)
-            offset += ENTRY_SIZE + size + -size % 8
     except RecordingError as error:
-        if on_tear is None or offset == FILE_HEAD_SIZE:
+        if on_tear is None or is_empty or error.at is None:
             raise
-        on_tear(Tear(str(path), offset, str(error)))
+        on_tear(Tear(str(path), error.at, str(error)))
 
 
 def _opened_venue(path: str | Path, entry: Entry) -> str:
