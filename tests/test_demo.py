@@ -143,7 +143,7 @@ def run(played: Played, wrong: Mutation | None = None, isa: str | None = None) -
 
 def is_right(verdict: Verdict) -> bool:
     """Judge as the demo does."""
-    return verdict.ok and not verdict.baits_taken
+    return verdict.ok and not verdict.baits_fallen_for
 
 
 class TestARightEngine:
@@ -155,6 +155,7 @@ class TestARightEngine:
         assert verdict.found == verdict.planted == [plant.id for plant in played.plan.plants]
         assert len(verdict.planted) == 8
         assert verdict.baits == 8
+        assert verdict.baits_in_truth == []
         assert (verdict.missed, verdict.false, verdict.lost) == (0, 0, 0)
         assert verdict.unseen == {}
 
@@ -297,7 +298,7 @@ class TestAWrongEngine:
             bait.kind
             for seed in (100, 101, 102, 103)
             for bait in play(seed).plan.baits
-            if bait.id in run(play(seed), MUTANTS["keeps-a-frozen-leg"]).baits_taken
+            if bait.id in run(play(seed), MUTANTS["keeps-a-frozen-leg"]).baits_fallen_for
         ]
         assert taken
         assert set(taken) == {"frozen_leg"}
@@ -306,7 +307,7 @@ class TestAWrongEngine:
         kinds = {
             bait.kind
             for bait in play(100).plan.baits
-            if bait.id in run(play(100), MUTANTS["ignores-fees"]).baits_taken
+            if bait.id in run(play(100), MUTANTS["ignores-fees"]).baits_fallen_for
         }
         assert "net_negative" in kinds
 
@@ -423,6 +424,12 @@ class TestWhatProvesNothing:
         assert self.found(verdict, (7, 2)) == ["plant 2 was not seen: it was never sent"]
         assert self.found(verdict, (7, 2), ("cut",)) == []
 
+    def test_one_in_which_every_bait_was_real_does_not(self) -> None:
+        real = Verdict(planted=[1, 2], baits=1, baits_taken=[3], baits_in_truth=[3])
+        assert self.found(real, (7, 2)) == ["all of 1 baits were real as they were received"]
+        some = Verdict(planted=[1, 2], baits=2, baits_taken=[3], baits_in_truth=[3])
+        assert self.found(some, (7, 2)) == []
+
     @pytest.mark.parametrize(("sent", "word"), [((8, 2), "7 quotes"), ((7, 3), "2 trades")])
     def test_one_in_which_a_message_is_missing_does_not_unless_connections_broke(
         self, sent: tuple[int, int], word: str
@@ -430,6 +437,14 @@ class TestWhatProvesNothing:
         found = self.found(Verdict(planted=[1, 2]), sent)
         assert [word in text for text in found] == [True]
         assert self.found(Verdict(planted=[1, 2]), sent, ("refuse",)) == []
+
+
+def test_a_bait_counts_against_an_engine_unless_it_was_real() -> None:
+    demo = Demo(DemoOptions())
+    demo.verdict = Verdict(baits=2, baits_taken=[3], baits_in_truth=[3])
+    assert demo.is_right
+    demo.verdict = Verdict(baits=2, baits_taken=[3, 4], baits_in_truth=[3])
+    assert not demo.is_right
 
 
 def test_a_demo_needs_two_venues_that_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module, util
@@ -249,9 +250,27 @@ def test_a_bait_that_is_taken_is_told() -> None:
         legs["instrument"][:2] = [ids[name, bait.symbol[:3]] for name in (bait.buy, bait.sell)]
         legs["book_seq"][:2] = bait.seq_open
         verdict = verdict_of(np.concatenate([perfect_signals(truth), extra]))
-        assert verdict.baits_taken == [bait.id]
+        assert verdict.baits_taken == verdict.baits_fallen_for == [bait.id]
         assert verdict.baits_in_truth == []
         assert verdict.false == 1
+        assert f"bait {bait.id} ({bait.kind}) was taken" in verdict.details
+
+
+def test_a_bait_that_is_real_in_what_was_received_is_no_mistake() -> None:
+    scenario = Scenario(seed=11, seconds=6.0, rate=900.0)
+    plan = make_plan(scenario)
+    head, *rest = record(scenario, plan)
+    patient = {**head.json(), "liveness_limit_s": dict.fromkeys(scenario.venues, 60.0)}
+    truth = find_truth([head._replace(payload=json.dumps(patient).encode()), *rest])
+    frozen = [bait.id for bait in plan.baits if bait.kind == "frozen_leg"]
+    options = {"baits": plan.baits, "counts": perfect_counts(truth)}
+    verdict = judge(truth, perfect_signals(truth), **options)
+    assert verdict.ok
+    assert verdict.baits_taken == verdict.baits_in_truth == frozen != []
+    assert (verdict.baits_fallen_for, verdict.details) == ([], [])
+    silent = judge(truth, np.zeros(0, signal_dtype()), **options)
+    assert silent.missed == len(truth.intervals)
+    assert silent.baits_fallen_for == []
 
 
 def test_a_miscount_is_lost() -> None:

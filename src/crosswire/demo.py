@@ -307,6 +307,9 @@ class Demo:
         found: list[str] = []
         if played["plants"] and not self.verdict.planted:
             found.append(f"none of {len(played['plants'])} planted opportunities was received")
+        baits = self.verdict.baits
+        if baits and len(self.verdict.baits_in_truth) == baits:
+            found.append(f"all of {baits} baits were real as they were received")
         if self._options.faults:
             return found  # what was sent to a broken connection is lost, and rightly so
         found += [f"plant {n} was not seen: {why}" for n, why in self.verdict.unseen.items()]
@@ -376,7 +379,8 @@ class Demo:
             "missed": verdict.missed,
             "false": verdict.false,
             "baits": verdict.baits,
-            "baits_taken": len(verdict.baits_taken),
+            "baits_taken": len(verdict.baits_fallen_for),
+            "baits_real": len(verdict.baits_in_truth),
             "lost": verdict.lost,
             "unseen": len(verdict.unseen),
             "messages": runtime.engine.message_count,
@@ -393,7 +397,8 @@ class Demo:
         wire, rx = report["wire_to_signal_ns"], report["rx_to_signal_ns"]
         lines = [
             f"planted {report['planted']}, found {report['found']}, missed {report['missed']}, "
-            f"false {report['false']}, baits {report['baits']} (taken {report['baits_taken']})",
+            f"false {report['false']}, baits {report['baits']} (taken {report['baits_taken']})"
+            + (f", {report['baits_real']} of them real" if report["baits_real"] else ""),
             f"{report['messages']:,} messages ({report['lost']} lost), "
             f"{report['opportunities']} opportunities, {report['signals']:,} signals",
             f"wire to signal  {_percentiles(wire)}",
@@ -410,7 +415,7 @@ class Demo:
     @property
     def is_right(self) -> bool:
         """Everything sent was received, nothing planted missed, nothing made up, nothing lost."""
-        return self.verdict.ok and not (self.verdict.baits_taken or self._unproved)
+        return self.verdict.ok and not (self.verdict.baits_fallen_for or self._unproved)
 
     @property
     def problems(self) -> list[str]:

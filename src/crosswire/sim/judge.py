@@ -4,6 +4,8 @@ Rule 1: an opportunity (all signals of one ``opp_id``) matches an interval of th
 events, receipt times, book versions, edges and sizes agree, each of them.
 Rule 2: an interval without a match is missed, an opportunity without a match is false.
 Rule 3: every message of the recording must have been counted by the engine, and no other.
+Rule 4: a bait is what the truth says of it. Quotes that were received late, or in another order
+than they were sent, can make a bait a real opportunity; to report that one is right.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class Verdict:
         false: number of opportunities without a match.
         baits: number of baits.
         baits_taken: ids of baits on whose route the truth or the engine has an opportunity.
-        baits_in_truth: those of them that the truth has: the plan did not hold.
+        baits_in_truth: those of them that the truth has: received so, they were real.
         lost: sum of the differences between the recording's and the engine's message counts.
         intervals, opportunities: how many there were.
         reaction_ns: for each found plant whose time is known, from sending the opening quote to
@@ -64,6 +66,12 @@ class Verdict:
     opportunities: int = 0
     reaction_ns: dict[int, int] = field(default_factory=dict)
     details: list[str] = field(default_factory=list)
+
+    @property
+    def baits_fallen_for(self) -> list[int]:
+        """Ids of the baits that the engine took and that were none of the truth's."""
+        in_truth = set(self.baits_in_truth)
+        return [number for number in self.baits_taken if number not in in_truth]
 
     @property
     def ok(self) -> bool:
@@ -314,6 +322,7 @@ def _judge_bait(
         verdict.baits_in_truth.append(item["id"])
     if in_truth or in_engine:
         verdict.baits_taken.append(item["id"])
+    if in_engine and not in_truth:
         verdict.details.append(f"bait {item['id']} ({item['kind']}) was taken")
 
 
