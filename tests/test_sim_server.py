@@ -19,7 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 import crosswire
-from crosswire.sim import Plan, Scenario
+from crosswire.seam import Seam
+from crosswire.sim import Plan, Scenario, make_plan
 from crosswire.sim.plan import Cut, Freeze
 from crosswire.sim.server import SimServer
 from crosswire.venue import Record, SimQuote
@@ -178,6 +179,53 @@ async def test_a_frozen_venue_answers_no_ping() -> None:
         assert 0.88e9 < max(gaps) < 1.1e9
         assert await asyncio.wait_for(pong, 1) > 0.5
         await run
+
+
+class Clock(Seam):
+    """Time that passes only in sleeps, and jumps once: the machine was busy.
+
+    Args:
+        jump_at, jump: ns of monotonic time; where it jumps, and by how much.
+    """
+
+    def __init__(self, jump_at: int, jump: int) -> None:
+        self._now = 0
+        self._jump_at, self._jump = jump_at, jump
+
+    def monotonic_ns(self) -> int:
+        return self._now
+
+    def time_ns(self) -> int:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        self._now += round(seconds * 1e9)
+        if self._now >= self._jump_at:
+            self._now, self._jump = self._now + self._jump, 0
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("jump_ms", [0, 15, 300, 5_000])
+async def test_a_busy_machine_makes_no_silence_shorter(
+    jump_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = scenario(seconds=6.0, rate=50.0)
+    freeze = make_plan(options).freezes[0]
+    clock = Clock(freeze.t_freeze - 100_000_000, jump_ms * 1_000_000)
+    frozen_at: list[int] = []
+    async with SimServer(options, clock) as server:
+        venue_server = server._venues[freeze.venue]
+        monkeypatch.setattr(venue_server, "freeze", lambda: frozen_at.append(clock.monotonic_ns()))
+        await server.run()
+        bait = server.plan.freezes[0].bait
+        silence_s = (bait.seq_open - frozen_at[0]) / 1e9
+        planned_s = (freeze.bait.t_open - freeze.t_freeze) / 1e9
+        assert silence_s >= planned_s > options.liveness_limit_s
+        assert server.late_ns_max >= jump_ms * 1e6
+        postponed_ms = server.done()["postponed_ms"]
+    assert postponed_ms == pytest.approx(
+        max(0, jump_ms - 100), abs=20
+    )  # from the jump to the freeze
 
 
 async def read_all_past(client: ClientConnection) -> AsyncIterator[tuple[int, str]]:

@@ -1,7 +1,8 @@
 """The simulated venues on real sockets: WebSocket over TLS on the loopback address.
 
 One port per venue, one pacing loop for all. The loop sends every event of the scenario at its
-time; when it is late it catches up in a burst and skips nothing. Data frames are written straight
+time; when it is late it catches up in a burst and skips nothing. Only a silence must not become
+shorter than planned: when one begins late, all that follows is postponed. Data frames are written straight
 to the connection's transport: a whole frame a time, so they never mix with the library's own.
 """
 
@@ -159,12 +160,14 @@ class SimServer:
         plan: what will happen; its plants' ``seq_open`` and ``seq_close`` are set as they are
             sent.
         late_ns_max: by how much the pacing loop was ever late.
+        postponed_ns: by how much the end was postponed in all, for silences that began late.
     """
 
     def __init__(self, scenario: Scenario, seam: Seam | None = None) -> None:
         self.scenario = scenario
         self.plan: Plan = make_plan(scenario)
         self.late_ns_max = 0
+        self.postponed_ns = 0
         self._seam = seam or System()
         self._certificates = Certificates()
         self._venues = {name: _VenueServer(name) for name in scenario.venues}
@@ -213,6 +216,7 @@ class SimServer:
             "baits": [item.as_dict() for item in self.plan.baits],
             "sent": sent,
             "late_ms_max": self.late_ns_max / 1e6,
+            "postponed_ms": self.postponed_ns / 1e6,
         }
 
     async def run(self) -> None:
@@ -230,6 +234,10 @@ class SimServer:
                 now = await self._wait_until(due)
             self.late_ns_max = max(self.late_ns_max, now - due)
             self._play(event)
+            if event.kind == "freeze":
+                now = seam.monotonic_ns()
+                self.postponed_ns += now - due
+                start += now - due
 
     async def _wait_until(self, due: int) -> int:
         """Give others a turn at least once, until ``due``; return the monotonic time."""
