@@ -397,7 +397,11 @@ class TestWhatProvesNothing:
     PLANTS: ClassVar = [{"id": 1}, {"id": 2}]
 
     def found(
-        self, verdict: Verdict, sent: tuple[int, int], faults: tuple[str, ...] = ()
+        self,
+        verdict: Verdict,
+        sent: tuple[int, int],
+        faults: tuple[str, ...] = (),
+        cut_off: int = 0,
     ) -> list[str]:
         """Return what is wrong when 7 quotes and 2 trades of one venue were received."""
         one = venue_names()[0]
@@ -409,7 +413,8 @@ class TestWhatProvesNothing:
         demo = Demo(DemoOptions(faults=faults))
         demo.verdict = verdict
         counts = {one: dict(zip(("quotes", "trades"), sent, strict=True))}
-        return demo._find_unproved(truth, {"plants": self.PLANTS, "sent": counts})
+        played = {"plants": self.PLANTS, "sent": counts, "cut_off": {one: cut_off}}
+        return demo._find_unproved(truth, played)
 
     def test_a_run_in_which_everything_arrived_proves_something(self) -> None:
         assert self.found(Verdict(planted=[1, 2]), (7, 2)) == []
@@ -429,6 +434,12 @@ class TestWhatProvesNothing:
         assert self.found(real, (7, 2)) == ["all of 1 baits were real as they were received"]
         some = Verdict(planted=[1, 2], baits=2, baits_taken=[3], baits_in_truth=[3])
         assert self.found(some, (7, 2)) == []
+
+    @pytest.mark.parametrize("faults", [(), ("cut",)])
+    def test_one_in_which_nothing_was_read_for_long_does_not(self, faults: tuple[str, ...]) -> None:
+        found = self.found(Verdict(planted=[1, 2]), (7, 2), faults, cut_off=1)
+        assert len(found) == 1
+        assert "the simulator cut off 1 connections that were not read" in found[0]
 
     @pytest.mark.parametrize(("sent", "word"), [((8, 2), "7 quotes"), ((7, 3), "2 trades")])
     def test_one_in_which_a_message_is_missing_does_not_unless_connections_broke(

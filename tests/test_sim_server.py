@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -40,10 +41,10 @@ def quiet(server: SimServer, **changes: Any) -> None:
     server.plan = Plan(**{"plants": [], "baits": [], "freezes": [], "cuts": [], **changes})
 
 
-async def open_client(ready: dict[str, Any], name: str) -> ClientConnection:
+async def open_client(ready: dict[str, Any], name: str, **options: Any) -> ClientConnection:
     context = ssl.create_default_context(cafile=ready["ca"])
     url = ready["venues"][name]["url"]
-    return await connect(url, ssl=context, compression=None, ping_interval=None)
+    return await connect(url, ssl=context, compression=None, ping_interval=None, **options)
 
 
 async def subscribe(client: ClientConnection, ready: dict[str, Any], name: str) -> int:
@@ -179,6 +180,80 @@ async def test_a_frozen_venue_answers_no_ping() -> None:
         assert 0.88e9 < max(gaps) < 1.1e9
         assert await asyncio.wait_for(pong, 1) > 0.5
         await run
+
+
+async def open_deaf_client(server: SimServer, ready: dict[str, Any], name: str) -> ClientConnection:
+    """Return a client that reads nothing unless it is told to, between small socket buffers."""
+    _, _, port = ready["venues"][name]["url"].partition("127.0.0.1:")
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", int(port.partition("/")[0])))
+    client = await open_client(ready, name, sock=sock)
+    await subscribe(client, ready, name)
+    (connection,) = server._venues[name]._connections
+    own = connection.transport.get_extra_info("socket")
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return client
+
+
+class TestAClientThatDoesNotRead:
+    QUOTE = SimQuote("100", "1", "101", "1", 0, 0)
+
+    async def fill(self, server: SimServer, name: str, limit: int) -> tuple[int, int]:
+        """Send quotes until there is a backlog of ``limit`` bytes or the client was cut off; return
+        how many were sent and the greatest backlog."""
+        one = server._venues[name]
+        native = venue(name).native(SYMBOLS[0])
+        (connection,) = one._connections
+        backlog = sent = 0
+        while not one.cut_off and backlog < limit:
+            sent += 1
+            assert sent < 100_000
+            one.send(native, self.QUOTE, sent)
+            backlog = max(backlog, connection.transport.get_write_buffer_size())
+            await asyncio.sleep(0)
+        return sent, backlog
+
+    async def test_it_is_cut_off_before_its_backlog_grows_and_that_is_told(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        limit = 1 << 16
+        monkeypatch.setattr("crosswire.sim.server.BACKLOG_MAX", limit)
+        async with SimServer(scenario()) as server:
+            ready = server.ready()
+            client = await open_deaf_client(server, ready, "okx")
+            sent, backlog = await self.fill(server, "okx", 1 << 30)
+            assert limit < backlog < limit + 1024
+            assert server.done()["cut_off"] == {**dict.fromkeys(venue_names(), 0), "okx": 1}
+            server._venues["okx"].send("BTC-USDT", self.QUOTE, sent + 1)
+            for _ in range(sent):
+                await asyncio.wait_for(client.recv(), 5)
+            with pytest.raises(ConnectionClosedError, match=r"1008 .*does not read"):
+                await client.recv()
+            assert server.done()["sent"]["okx"]["quotes"] == sent
+
+    async def test_it_is_dropped_when_it_still_does_not_read(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("crosswire.sim.server.BACKLOG_MAX", 1 << 16)
+        monkeypatch.setattr("crosswire.sim.server.CUT_OFF_GRACE_S", 0.05)
+        async with SimServer(scenario()) as server:
+            client = await open_deaf_client(server, server.ready(), "okx")
+            (connection,) = server._venues["okx"]._connections
+            await self.fill(server, "okx", 1 << 30)
+            await asyncio.wait_for(connection.wait_closed(), 5)
+            assert connection.transport.get_write_buffer_size() == 0
+            client.transport.abort()
+
+    async def test_it_does_not_keep_the_server_from_stopping(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("crosswire.sim.server.CLOSE_LIMIT_S", 0.1)
+        async with asyncio.timeout(20):
+            async with SimServer(scenario()) as server:
+                client = await open_deaf_client(server, server.ready(), "okx")
+                await self.fill(server, "okx", 1 << 18)
+            client.transport.abort()
 
 
 class Clock(Seam):

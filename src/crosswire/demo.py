@@ -310,6 +310,11 @@ class Demo:
         baits = self.verdict.baits
         if baits and len(self.verdict.baits_in_truth) == baits:
             found.append(f"all of {baits} baits were real as they were received")
+        found += [
+            f"{name}: the simulator cut off {times} connections that were not read"
+            for name, times in played["cut_off"].items()
+            if times
+        ]
         if self._options.faults:
             return found  # what was sent to a broken connection is lost, and rightly so
         found += [f"plant {n} was not seen: {why}" for n, why in self.verdict.unseen.items()]

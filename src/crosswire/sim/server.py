@@ -2,8 +2,9 @@
 
 One port per venue, one pacing loop for all. The loop sends every event of the scenario at its
 time; when it is late it catches up in a burst and skips nothing. Only a silence must not become
-shorter than planned: when one begins late, all that follows is postponed. Data frames are written straight
-to the connection's transport: a whole frame a time, so they never mix with the library's own.
+shorter than planned: when one begins late, all that follows is postponed. Data frames are written
+straight to the connection's transport: a whole frame a time, so they never mix with the library's
+own. A client that does not read is cut off, with a close frame and a count.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from ..seam import Seam, System
@@ -31,6 +33,10 @@ BURST_MAX = 64
 """Events sent in a row before the event loop gets its turn."""
 BACKLOG_MAX = 32 << 20
 """Bytes a client may leave unread before it is cut off."""
+CLOSE_LIMIT_S = 1.5
+"""How long clients may take to close when the server stops."""
+CUT_OFF_GRACE_S = 1.0
+"""How long it then has to read up to the close frame."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +47,7 @@ class _VenueServer:
     def __init__(self, name: str) -> None:
         self.name = name
         self.sent = {Record.QUOTE: 0, Record.TRADE: 0}
+        self.cut_off = 0
         self.refusals = 0
         self.server: Server
         self._dialect = dialect(name)
@@ -83,8 +90,16 @@ class _VenueServer:
         frame = frame_of(self._dialect, native, message, stamp)
         self._last_frame = frame
         self.sent[record] += 1
+        slow: list[ServerConnection] = []
         for connection in connections:
-            connection.transport.write(frame)
+            transport = connection.transport
+            if transport.is_closing():
+                continue  # its end has not been noticed yet
+            transport.write(frame)
+            if transport.get_write_buffer_size() > BACKLOG_MAX:
+                slow.append(connection)
+        for connection in slow:
+            self._cut_off(connection)
 
     def freeze(self) -> None:
         """Fall silent: nothing is read either, so that no ping is answered."""
@@ -105,13 +120,20 @@ class _VenueServer:
             connection.transport.write(self._last_frame[: len(self._last_frame) // 2])
             connection.transport.abort()
 
-    def drop_slow(self) -> None:
-        """Cut off connections whose client does not read."""
-        for connection in list(self._connections):
-            if connection.transport.get_write_buffer_size() > BACKLOG_MAX:
-                _log.warning("%s: a client does not read; cut off", self.name)
-                self._forget(connection)
-                connection.transport.abort()
+    def _cut_off(self, connection: ServerConnection) -> None:
+        """Send a client that does not read a close frame, and nothing after it."""
+        _log.warning("%s: a client does not read; cut off", self.name)
+        self.cut_off += 1
+        self._forget(connection)
+        # Not connection.close(), which first waits until the backlog is written.
+        connection.protocol.send_close(CloseCode.POLICY_VIOLATION, "does not read")
+        connection.send_data()
+        connection.loop.call_later(CUT_OFF_GRACE_S, connection.transport.abort)
+
+    def abort(self) -> None:
+        """Drop every connection without a word."""
+        for connection in self._connections:
+            connection.transport.abort()
 
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         if self.refusals:
@@ -190,9 +212,18 @@ class SimServer:
         for server in self._venues.values():
             server.thaw()
             server.server.close()
+        try:
+            async with asyncio.timeout(CLOSE_LIMIT_S):
+                await self._wait_closed()
+        except TimeoutError:  # a client that does not read is not told
+            for server in self._venues.values():
+                server.abort()
+            await self._wait_closed()
+        self._certificates.close()
+
+    async def _wait_closed(self) -> None:
         for server in self._venues.values():
             await server.server.wait_closed()
-        self._certificates.close()
 
     def ready(self) -> dict[str, Any]:
         """Return what a client needs: URLs, the authority's certificate, native symbols."""
@@ -205,7 +236,7 @@ class SimServer:
         return {"ready": True, "ca": ca, "venues": urls, "symbols": symbols}
 
     def done(self) -> dict[str, Any]:
-        """Return what was sent."""
+        """Return what was sent, and how many clients were cut off because they did not read."""
         sent = {
             name: {"quotes": server.sent[Record.QUOTE], "trades": server.sent[Record.TRADE]}
             for name, server in self._venues.items()
@@ -215,6 +246,7 @@ class SimServer:
             "plants": [item.as_dict() for item in self.plan.plants],
             "baits": [item.as_dict() for item in self.plan.baits],
             "sent": sent,
+            "cut_off": {name: server.cut_off for name, server in self._venues.items()},
             "late_ms_max": self.late_ns_max / 1e6,
             "postponed_ms": self.postponed_ns / 1e6,
         }
@@ -256,7 +288,6 @@ class SimServer:
             if event.plant is not None:
                 self._plants[event.plant].mark(stamp)
             return
-        server.drop_slow()
         match event.kind:
             case "freeze":
                 server.freeze()
