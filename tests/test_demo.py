@@ -34,6 +34,7 @@ from crosswire.line import Line
 from crosswire.records import SIGNAL_DTYPE
 from crosswire.runtime import Runtime
 from crosswire.sim import Plan, Scenario, Truth, Verdict, find_truth, judge, make_plan, record
+from crosswire.sim.plan import LEAD_S
 from crosswire.venue import Layout, Record, Slot
 from crosswire.venues import venue, venue_names
 from crosswire.watch import view
@@ -185,6 +186,32 @@ class TestARightEngine:
                     yield entry
 
         assert is_right(run(play(100), Mutation(entries=cut)))
+
+    @pytest.mark.parametrize("seed", range(100, 106))
+    @pytest.mark.parametrize("stall_s", [0.1, 0.7, 1.6])
+    def test_it_is_right_when_it_stalls_and_then_reads_line_by_line(
+        self, seed: int, stall_s: float
+    ) -> None:
+        played = stalled(play(seed), round(stall_s * 1e9))
+        verdict = run(played)
+        assert is_right(verdict), verdict.details
+        assert verdict.details == []
+        assert verdict.planted or stall_s > LEAD_S
+
+
+def stalled(played: Played, stall_ns: int) -> Played:
+    """Return a run in which nothing is read for a while, and then each line's backlog at once;
+    this goes on from the first second to the end."""
+    first = played.entries[0].mono_rx + 1_000_000_000
+
+    def read_at(entry: Entry) -> Entry:
+        after = entry.mono_rx - first
+        wait = -after % stall_ns if after > 0 else 0
+        return entry._replace(ts_rx=entry.ts_rx + wait, mono_rx=entry.mono_rx + wait)
+
+    entries = [read_at(entry) for entry in played.entries]
+    entries.sort(key=lambda entry: (entry.mono_rx, entry.line))
+    return replace(played, entries=entries, truth=find_truth(entries))
 
 
 _SWAP = {

@@ -132,6 +132,7 @@ class _Opportunity:
         first = signals[0]
         self.route: _Route = (int(first["rule_id"]), *_leg_instruments(first))
         self.ts_open = int(first["ts_rx"])
+        self.seqs_at_open = int(first["legs"][0]["book_seq"]), int(first["legs"][1]["book_seq"])
 
     def has_route(self, buy: int, sell: int) -> bool:
         """Return whether it buys and sells there."""
@@ -265,10 +266,18 @@ def _legs(truth: Truth, item: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def _stands(interval: Interval, buy: int, sell: int, item: Mapping[str, Any]) -> bool:
-    """Return whether an interval is on a route and was opened while the item was active."""
+    """Return whether an interval is on a route and was opened by the item's moved quote."""
     is_on_route = (interval.buy, interval.sell) == (buy, sell)
-    trigger_seq = interval.points[0].trigger_seq
-    return is_on_route and item["seq_open"] <= trigger_seq < (item["seq_close"] or 1 << 64)
+    return is_on_route and _has_moved(item, interval.points[0].buy_seq, interval.points[0].sell_seq)
+
+
+def _has_moved(item: Mapping[str, Any], buy_seq: int, sell_seq: int) -> bool:
+    """Return whether of two quotes the one of the item's leg is a moved one.
+
+    Not the newer of both: after a pause the other leg may be read first, far into the future.
+    """
+    seq = buy_seq if item["leg"] == item["buy"] else sell_seq
+    return bool(item["seq_open"] <= seq < (item["seq_close"] or 1 << 64))
 
 
 def _judge_plant(
@@ -315,7 +324,7 @@ def _judge_bait(
         return
     in_truth = any(_stands(interval, buy, sell, item) for interval in truth.intervals)
     in_engine = any(
-        opportunity.has_route(buy, sell) and _is_triggered_within(opportunity, item)
+        opportunity.has_route(buy, sell) and _has_moved(item, *opportunity.seqs_at_open)
         for opportunity in opportunities
     )
     if in_truth:
@@ -324,13 +333,6 @@ def _judge_bait(
         verdict.baits_taken.append(item["id"])
     if in_engine and not in_truth:
         verdict.details.append(f"bait {item['id']} ({item['kind']}) was taken")
-
-
-def _is_triggered_within(opportunity: _Opportunity, item: Mapping[str, Any]) -> bool:
-    """Return whether the newer of its two opening quotes was sent while the item was active."""
-    legs = opportunity.signals[0]["legs"]
-    seq = max(int(legs[0]["book_seq"]), int(legs[1]["book_seq"]))
-    return bool(item["seq_open"] <= seq < (item["seq_close"] or 1 << 64))
 
 
 def _judge_counts(verdict: Verdict, truth: Truth, counts: Counts) -> None:
