@@ -158,7 +158,8 @@ class TestARightEngine:
         assert verdict.baits == 8
         assert verdict.baits_in_truth == []
         assert (verdict.missed, verdict.false, verdict.lost) == (0, 0, 0)
-        assert verdict.unseen == {}
+        assert (verdict.unseen, verdict.vanished) == ({}, {})
+        assert played.truth.pauses == []
 
     @pytest.mark.kernel
     @pytest.mark.parametrize("seed", [100, 101, 102])
@@ -195,8 +196,10 @@ class TestARightEngine:
         played = stalled(play(seed), round(stall_s * 1e9))
         verdict = run(played)
         assert is_right(verdict), verdict.details
-        assert verdict.details == []
-        assert verdict.planted or stall_s > LEAD_S
+        assert (verdict.details, verdict.unseen) == ([], {})
+        assert len(verdict.planted) + len(verdict.vanished) == len(played.plan.plants)
+        assert verdict.planted
+        assert not verdict.vanished or stall_s > LEAD_S
 
 
 def stalled(played: Played, stall_ns: int) -> Played:

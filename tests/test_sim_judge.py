@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib import import_module, util
 from typing import Any
@@ -292,6 +293,27 @@ def test_a_plant_that_was_not_received_is_unseen() -> None:
     verdict = verdict_of(perfect_signals(truth), plants=[never, lost, elsewhere])
     assert sorted(verdict.unseen) == [item["id"] for item in (never, lost, elsewhere)]
     assert verdict.planted == []
+
+
+def test_a_plant_that_stood_while_nothing_was_read_has_vanished() -> None:
+    plan, truth = run()
+    plant = plan.plants[2]
+    elsewhere = {**plant.as_dict(), "symbol": plan.plants[0].symbol, "buy": "okx", "sell": "okx"}
+    legs = {item.id for item in truth.instruments.values()}
+    received = replace(truth, seqs={number: {plant.seq_open} for number in legs})
+    signals = perfect_signals(truth)
+
+    def judged(*pauses: tuple[int, int]) -> Verdict:
+        seen = replace(received, pauses=list(pauses))
+        return judge(seen, signals, plants=[elsewhere], counts=perfect_counts(truth))
+
+    ms = 1_000_000
+    over = (plant.seq_open - 600 * ms, plant.seq_open + 112 * ms)
+    assert judged(over).vanished == {plant.id: "nothing was read for 712 ms of its time"}
+    assert judged(over).unseen == {}
+    before = (plant.seq_open - 900 * ms, plant.seq_open - 151 * ms)
+    after = (plant.seq_close, plant.seq_close + 900 * ms)
+    assert list(judged(before, after).unseen) == list(judged().unseen) == [plant.id]
 
 
 def test_reaction_is_the_time_from_sending_to_seeing() -> None:

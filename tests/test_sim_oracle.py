@@ -274,6 +274,17 @@ class TestLiveness:
         [interval] = log.truth().intervals
         assert interval.close == Close(10**18 + late, "liveness")
 
+    def test_a_pause_is_noted_where_nothing_is_recorded_for_a_tenth_of_a_second(self) -> None:
+        log = Log().crossed()
+        at = log.entries[-1].mono_rx
+        for later in (99_999_999, 199_999_999, 199_999_999 + 712_000_000):
+            log.add(Kind.TICK, 0, at=at + later)
+        start = 10**18 + at + 99_999_999
+        assert log.truth().pauses == [
+            (start, start + 100_000_000),
+            (start + 100_000_000, start + 812_000_000),
+        ]
+
     def test_a_line_may_die_and_come_alive_by_the_same_read(self) -> None:
         log = Log().crossed()
         late = log.entries[-1].mono_rx + LIMIT_NS + 1

@@ -388,6 +388,7 @@ class Demo:
             "baits_real": len(verdict.baits_in_truth),
             "lost": verdict.lost,
             "unseen": len(verdict.unseen),
+            "vanished": len(verdict.vanished),
             "messages": runtime.engine.message_count,
             "signals": runtime.engine.signal_count,
             "opportunities": verdict.opportunities,
@@ -414,6 +415,7 @@ class Demo:
                 f"{name:14} {fields['messages']:>9,} messages, {fields['gaps']} gaps, "
                 f"{fields['reconnects']} reconnects"
             )
+        lines += [f"plant {n} left no trace: {why}" for n, why in self.verdict.vanished.items()]
         lines += [f"! {text}" for text in self.problems]
         return "\n".join(lines)
 

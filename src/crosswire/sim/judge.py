@@ -18,7 +18,7 @@ from typing import Any
 from ..capture import Entry
 from ..venues import venue
 from .oracle import Interval, Point, Truth, find_truth
-from .plan import Plant
+from .plan import LEAD_S, Plant
 
 __all__ = ["Counts", "Verdict", "judge"]
 
@@ -39,6 +39,8 @@ class Verdict:
 
     Attributes:
         planted: ids of plants that were received and stand in the truth.
+        vanished: ids of plants of which nothing is left in the truth because reading paused while
+            they stood, each with the reason: a machine too busy for a proof, and no fault.
         unseen: ids of the other plants, each with the reason.
         found: ids of the planted ones that the engine reported exactly.
         missed: number of intervals of the truth without a match.
@@ -54,6 +56,7 @@ class Verdict:
     """
 
     planted: list[int] = field(default_factory=list)
+    vanished: dict[int, str] = field(default_factory=dict)
     unseen: dict[int, str] = field(default_factory=dict)
     found: list[int] = field(default_factory=list)
     missed: int = 0
@@ -301,7 +304,10 @@ def _judge_plant(
         if _stands(interval, buy, sell, item)
     ]
     if not standing:
-        verdict.unseen[number] = "the other leg was not there, or not alive, while it stood"
+        if pause_ns := _pause_over(truth, item):
+            verdict.vanished[number] = f"nothing was read for {pause_ns / 1e6:.0f} ms of its time"
+        else:
+            verdict.unseen[number] = "the other leg was not there, or not alive, while it stood"
         return
     verdict.planted.append(number)
     if all(index in matches for index in standing):
@@ -311,6 +317,14 @@ def _judge_plant(
             verdict.reaction_ns[number] = seen - item["seq_open"]
     elif len(verdict.details) < 4 * DETAILS_MAX:
         verdict.details.append(f"plant {number} stands in the truth and was not found")
+
+
+def _pause_over(truth: Truth, item: Mapping[str, Any]) -> int:
+    """Return the ns of the longest pause in reading while an item stood, or shortly before."""
+    low, high = item["seq_open"] - round(LEAD_S * 1e9), item["seq_close"] or 1 << 64
+    return max(
+        (end - start for start, end in truth.pauses if start < high and low < end), default=0
+    )
 
 
 def _judge_bait(

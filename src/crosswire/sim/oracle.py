@@ -30,6 +30,7 @@ __all__ = ["Close", "Instrument", "Interval", "Point", "Truth", "find_truth"]
 DOUBT_BPS = 1e-6
 """Nearer to a threshold than this, a float does not decide."""
 PROGRESS_ENTRIES = 10_000
+PAUSE_MIN_NS = 100_000_000
 
 
 class Point(NamedTuple):
@@ -91,6 +92,8 @@ class Truth:
         stale: quotes that were dropped because their ``seq`` did not rise, by instrument id.
         instruments: by id.
         seqs: every accepted quote's ``seq``, by instrument id.
+        pauses: (from, to) in UTC ns, wherever nothing at all was recorded for ``PAUSE_MIN_NS``.
+            The engine's timer fires far more often: its process did not run.
     """
 
     intervals: list[Interval] = field(default_factory=list)
@@ -98,6 +101,7 @@ class Truth:
     stale: Counter[int] = field(default_factory=Counter)
     instruments: dict[int, Instrument] = field(default_factory=dict)
     seqs: dict[int, set[int]] = field(default_factory=dict)
+    pauses: list[tuple[int, int]] = field(default_factory=list)
 
 
 def find_truth(entries: Iterable[Entry], progress: Callable[[int], None] | None = None) -> Truth:
@@ -274,12 +278,16 @@ class _Oracle:
     def __init__(self) -> None:
         self.truth = Truth()
         self._config: _Config | None = None
+        self._last: Entry | None = None
         self._lines: dict[int, _Line] = {}
         self._tops: dict[int, _Top] = {}
         self._open: dict[tuple[int, int, int], tuple[Interval, tuple[Fraction, Fraction]]] = {}
 
     def take(self, entry: Entry) -> None:
         """Take one entry."""
+        if self._last and entry.mono_rx - self._last.mono_rx >= PAUSE_MIN_NS:
+            self.truth.pauses.append((self._last.ts_rx, entry.ts_rx))
+        self._last = entry
         match entry.kind:
             case Kind.CONFIG:
                 self._config = _Config(entry.json())
