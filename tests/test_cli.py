@@ -204,6 +204,20 @@ class TestWrongUse:
         assert "pip install" not in err
         assert "Traceback" not in err
 
+    @pytest.mark.parametrize("seconds", ["0", "-5", "nan", "inf", "1.9", "601", "1e9"])
+    def test_a_length_that_no_demo_has_is_told_with_those_it_may_have(self, seconds: str) -> None:
+        result = run("demo", "--seconds", seconds)
+        said = f"crosswire: a run lasts 2 to 600 seconds, not {float(seconds):g}\n"
+        assert (result.code, result.out, result.err) == (2, "", said)
+        assert "2 to 600" in run("demo", "--help").out
+
+    @pytest.mark.parametrize("names", ["nowhere", "", FIRST, f"{FIRST},{FIRST}", "nowhere,other"])
+    def test_venues_that_make_no_demo_are_told_with_those_that_exist(self, names: str) -> None:
+        result = run("demo", "--venues", names)
+        assert (result.code, result.out) == (2, "")
+        assert [name for name in venue_names() if name not in result.err] == []
+        assert len(result.err.splitlines()) == 1
+
     def test_a_record_that_cannot_be_written_is_told_before_the_simulator_starts(
         self, tmp_path: Path
     ) -> None:

@@ -489,7 +489,7 @@ def test_a_bait_counts_against_an_engine_unless_it_was_real() -> None:
 
 
 def test_a_demo_needs_two_venues_that_exist() -> None:
-    with pytest.raises(UsageError, match="two venues"):
+    with pytest.raises(UsageError, match="two or more different venues"):
         Demo(DemoOptions(venues=venue_names()[:1]))
     with pytest.raises(UsageError, match="unknown venue"):
         Demo(DemoOptions(venues=("nowhere", "elsewhere")))
@@ -498,6 +498,7 @@ def test_a_demo_needs_two_venues_that_exist() -> None:
 @pytest.mark.parametrize(
     "options",
     [{"seconds": 1.9}, {"seconds": float("nan")}, {"seconds": float("inf")}, {"faults": ("x",)},
+     {"seconds": 600.1},
      {"venues": venue_names()[:1] * 2}],
 )  # fmt: skip
 def test_a_demo_that_cannot_be_played_is_refused_before_anything_starts(

@@ -26,6 +26,7 @@ from .config import load_config
 from .demo import Demo, DemoOptions
 from .errors import HostError, RecordingError, UsageError
 from .seam import System, open_file
+from .sim.plan import SECONDS_MAX, SECONDS_MIN
 from .venues import venue, venue_names
 
 __all__ = ["main"]
@@ -49,11 +50,16 @@ def _add_demo(commands: Any) -> None:
         "arbitrage), run the engine on them, and compare every signal with the truth.",
     )
     parser.add_argument(
-        "--seconds", type=float, default=20.0, help="length in seconds (default 20)"
+        "--seconds",
+        type=float,
+        default=20.0,
+        help=f"length, {SECONDS_MIN:g} to {SECONDS_MAX:g} (default 20)",
     )
     parser.add_argument("--seed", type=int, default=1, help="of prices and plants (default 1)")
     parser.add_argument(
-        "--venues", default=",".join(venue_names()), help="names, by commas (default: all)"
+        "--venues",
+        default=",".join(venue_names()),
+        help="two or more by commas (default: all, %(default)s)",
     )
     parser.add_argument(
         "--faults",

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import UsageError
 from ..venues import venue_names
-from .plan import DEFAULT_SYMBOLS, FAULTS, Scenario
+from .plan import DEFAULT_SYMBOLS, FAULTS, SECONDS_MAX, SECONDS_MIN, Scenario
 from .server import SimServer
 
 
@@ -27,7 +27,12 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Scenario()
     parser = argparse.ArgumentParser(prog="python -m crosswire.sim", description=__doc__)
     parser.add_argument("--seed", type=int, default=defaults.seed)
-    parser.add_argument("--seconds", type=float, default=defaults.seconds)
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=defaults.seconds,
+        help=f"{SECONDS_MIN:g} to {SECONDS_MAX:g}",
+    )
     parser.add_argument("--venues", default=",".join(venue_names()), help="names, by commas")
     parser.add_argument("--symbols", default=",".join(DEFAULT_SYMBOLS), help="unified, by commas")
     parser.add_argument(

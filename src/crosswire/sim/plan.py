@@ -26,6 +26,9 @@ LEAD_S = 0.15
 TAIL_S = 0.10
 START_S = 0.5
 END_S = 0.4
+SECONDS_MIN, SECONDS_MAX = 2.0, 600.0
+"""Everything is planned before it begins, and the judge keeps the run in memory: ten minutes take
+2 s to plan, some 0.5 GB to judge and 0.8 GB for the recording."""
 PLANTS_PER_S = 1.5
 PLANTS_PER_SYMBOL_S = 0.4
 """More would leave a symbol no idle time."""
@@ -57,7 +60,7 @@ class Scenario:
 
     Attributes:
         seed: two runs with equal scenarios send equal prices and sizes at equal times.
-        seconds: length of the run.
+        seconds: length of the run, ``SECONDS_MIN`` to ``SECONDS_MAX``.
         venues: names of the venues.
         symbols: unified spot symbols, quoted at every venue in its own spelling.
         fees_bps: taker fee by venue; a venue that is missing has its usual fee.
@@ -84,14 +87,20 @@ class Scenario:
         object.__setattr__(self, "fees_bps", fees)
         lowest = sorted(fees.values())[:2]
         if len(set(self.venues)) < 2 or len(set(self.venues)) != len(self.venues):
-            raise UsageError("a scenario needs two or more different venues")
+            known = ", ".join(venue_names())
+            given = ", ".join(self.venues) or "none"
+            raise UsageError(f"two or more different venues are needed of {known}; given: {given}")
         if sum(lowest) + self.min_net_bps < FEES_BPS_MIN:
             raise UsageError(
                 f"the two lowest fees and min_net_bps must come to {FEES_BPS_MIN} bps or more, "
                 "so that an idle market stays clear of the threshold"
             )
-        if self.seconds < 2.0 or not self.symbols or self.rate <= 0:
-            raise UsageError("a scenario needs 2 seconds, one symbol and a rate above 0")
+        if not SECONDS_MIN <= self.seconds <= SECONDS_MAX:  # so that nan is refused as well
+            raise UsageError(
+                f"a run lasts {SECONDS_MIN:g} to {SECONDS_MAX:g} seconds, not {self.seconds:g}"
+            )
+        if not self.symbols or not 0 < self.rate < math.inf:
+            raise UsageError("a scenario needs one symbol and a rate above 0")
         if unknown := set(self.faults) - set(FAULTS):
             raise UsageError(f"unknown faults {sorted(unknown)}; known are {', '.join(FAULTS)}")
 
