@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -741,3 +742,58 @@ class TestTheDemoAsACommand:
         for child in started:
             stat = Path(f"/proc/{child}/stat")
             assert not stat.exists() or " Z " in stat.read_text()
+
+    MOMENTS: ClassVar = ["starting the simulator", "simulator ready", "all live", "judging"]
+
+    def at_the_moment(self, moment: str, folder: Path) -> tuple[subprocess.Popen[str], list[str]]:
+        """Start a demo as a terminal does, in a process group of its own; return it when it has
+        reached a moment, with all that it has said."""
+        process = spawn(
+            "demo", "--seconds", "2" if moment == "judging" else "60",
+            start_new_session=True, env={**os.environ, "TMPDIR": str(folder)},
+        )  # fmt: skip
+        assert process.stderr
+        said: list[str] = []
+        while not (said and said[-1].startswith(moment)):
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        return process, said
+
+    @pytest.mark.parametrize("moment", MOMENTS)
+    @pytest.mark.parametrize(
+        ("number", "code", "word"),
+        [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    )
+    def test_a_signal_at_any_moment_ends_it_in_order_with_one_line(
+        self, number: int, code: int, word: str, moment: str, tmp_path: Path
+    ) -> None:
+        process, said = self.at_the_moment(moment, tmp_path)
+        os.killpg(process.pid, number)
+        out, err = process.communicate(timeout=30)
+        said += err.splitlines(keepends=True)
+        assert (process.returncode, out, said[-1]) == (code, "", f"{word}\n")
+        starts = ("starting", "simulator ready", "all live", "judging", word)
+        assert [line for line in said if not line.startswith(starts)] == []
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("moment", MOMENTS[:3])
+    def test_its_simulator_does_not_outlive_it_when_it_is_killed(
+        self, moment: str, tmp_path: Path
+    ) -> None:
+        process, _ = self.at_the_moment(moment, tmp_path)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        started: list[str] = []
+        while not started:
+            started = children.read_text().split()
+        process.kill()
+        process.wait(30)
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stderr.close()
+        for child in started:
+            stat = Path(f"/proc/{child}/stat")
+            deadline = time.monotonic() + 30
+            while stat.exists() and " Z " not in stat.read_text():
+                assert time.monotonic() < deadline, "the simulator lives on"
+                time.sleep(0.02)

@@ -26,9 +26,9 @@ import pytest
 
 from crosswire import isa_levels
 from crosswire.capture import Entry, Kind
-from crosswire.demo import Demo, DemoOptions
+from crosswire.demo import Demo, DemoOptions, Simulator
 from crosswire.engine import Engine
-from crosswire.errors import UsageError
+from crosswire.errors import HostError, UsageError
 from crosswire.instruments import Pair
 from crosswire.line import Line
 from crosswire.records import SIGNAL_DTYPE
@@ -421,6 +421,63 @@ async def test_broken_connections_are_mended_and_wrong_engines_are_found_at_the_
     assert not half[0].is_right
 
 
+class TestTheSimulatorsProcess:
+    def simulator(
+        self, script: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> tuple[Simulator, list[str]]:
+        """Return one whose process is a shell script, and what it will have said."""
+        program = folder / "program"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(program))
+        said: list[str] = []
+        return Simulator(DemoOptions(), said.append), said
+
+    async def test_one_that_did_not_start_is_told_with_its_exit_code_and_last_words(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = "echo well >&2; echo it needs more >&2; exit 7"
+        simulator, said = self.simulator(script, tmp_path, monkeypatch)
+        with pytest.raises(HostError) as caught:
+            await simulator.__aenter__()
+        text = "the simulator did not start (exit code 7): it needs more"
+        assert str(caught.value) == text
+        assert said == ["well", "it needs more"]
+
+    async def test_one_that_says_nothing_is_told_as_well(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        simulator, _ = self.simulator("kill -9 $$", tmp_path, monkeypatch)
+        text = r"did not start \(signal 9\): it said nothing"
+        with pytest.raises(HostError, match=text):
+            await simulator.__aenter__()
+
+    async def test_one_that_started_and_died_later_is_not_told_as_one_that_did_not_start(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        script = 'echo \'{"ready": 1}\'; read word; echo "no room for $word" >&2; exit 5'
+        simulator, _ = self.simulator(script, tmp_path, monkeypatch)
+        async with simulator:
+            assert simulator.ready == {"ready": 1}
+            simulator.go()
+            with pytest.raises(HostError) as caught:
+                await simulator.done()
+        text = "the simulator ended before its time (exit code 5): no room for go"
+        assert str(caught.value) == text
+
+    async def test_one_that_is_killed_while_it_plays_ends_the_demo(self) -> None:
+        def kill(text: str) -> None:
+            if text.startswith("all live"):
+                children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+                for child in children.read_text().split():
+                    if b"crosswire.sim" in Path(f"/proc/{child}/cmdline").read_bytes():
+                        os.kill(int(child), signal.SIGKILL)
+
+        demo = Demo(DemoOptions(seconds=60.0), say=kill)
+        with pytest.raises(HostError, match=r"ended before its time \(signal 9\)"):
+            await demo.run()
+
+
 class TestWhatProvesNothing:
     """The judge compares an engine with what it received; this is about the rest."""
 
@@ -641,7 +698,7 @@ class TestThePipeToTheView:
         popen = subprocess.Popen
         with copy.open("wb") as file:
             monkeypatch.setattr(
-                subprocess, "Popen", lambda command, stdin: popen(["cat"], stdin=stdin, stdout=file)
+                subprocess, "Popen", lambda command, **how: popen(["cat"], stdout=file, **how)
             )
             pipe = view.ViewPipe()
         shown = 0

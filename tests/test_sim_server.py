@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -314,8 +315,8 @@ async def read_all_past(client: ClientConnection) -> AsyncIterator[tuple[int, st
 
 
 class TestCommand:
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    async def start(self, *arguments: str, path: str = "") -> asyncio.subprocess.Process:
+        environment = {**os.environ, "PYTHONPATH": f"{path or SOURCE}:{SOURCE}"}
         return await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "crosswire.sim", *arguments),
@@ -364,6 +365,16 @@ class TestCommand:
         assert await asyncio.wait_for(process.wait(), 10) == 0
         assert not Path(ready["ca"]).exists()
 
+    def test_the_end_of_its_input_ends_it_also_where_its_loop_hangs(self) -> None:
+        code = (
+            "import time, crosswire.sim.__main__ as command, crosswire.sim.server as server\n"
+            "command.END_LIMIT_S = 0.05\n"
+            "server.make_plan = lambda scenario: time.sleep(60)\n"
+            "command.main([])\n"
+        )
+        process = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, timeout=30)
+        assert process.returncode == 1
+
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     async def test_a_signal_ends_it_quietly(self, number: int, status: int) -> None:
         process = await self.start("--seconds", "60")
@@ -373,6 +384,14 @@ class TestCommand:
         assert process.returncode == status
         assert errors == b""
         assert not Path(ready["ca"]).exists()
+
+    async def test_without_its_extra_it_says_so_in_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "trustme.py").write_text("raise ModuleNotFoundError('No module named trustme')")
+        process = await self.start("--seconds", "60", path=str(tmp_path))
+        output, errors = await asyncio.wait_for(process.communicate(), 10)
+        assert (process.returncode, output) == (3, b"")
+        said = b"crosswire.sim: No module named trustme: pip install 'crosswire[sim]'\n"
+        assert errors == said
 
     async def test_a_wrong_argument_is_told_in_one_line(self) -> None:
         process = await self.start("--venues", "elsewhere,okx")

@@ -3,7 +3,7 @@
 Every command takes ``--json`` (one JSON object as the last line of stdout; words go to stderr).
 Where a command fails it is ``{"error": {"kind", "text"}}``, also where its words are wrong.
 Exit: 0 done and right, 1 ran and found something wrong, 2 usage or configuration, 3 environment,
-130 interrupted.
+130 interrupted, 143 terminated (the demo, which ends its simulator first).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import asyncio
 import contextlib
 import json
 import logging
+import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -31,7 +32,7 @@ from .venues import venue, venue_names
 
 __all__ = ["main"]
 
-OK, WRONG, USAGE, ENVIRONMENT, INTERRUPTED = 0, 1, 2, 3, 130
+OK, WRONG, USAGE, ENVIRONMENT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 ENCODINGS = ("json", "msgpack", "sbe", "fixed")
 
 
@@ -98,6 +99,14 @@ def _open_record(path: Path) -> None:
         raise UsageError(f"{path}: {error.strerror or error}") from None
 
 
+async def _until_terminated(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+    """Do the work; SIGTERM cancels it, so that it puts its house in order, as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
 def _demo(options: argparse.Namespace) -> int:
     demo = Demo(
         DemoOptions(
@@ -112,8 +121,12 @@ def _demo(options: argparse.Namespace) -> int:
     )
     if options.record:
         _open_record(options.record)
-    with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
-        report = runner.run(demo.run())
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
+            report = runner.run(_until_terminated(demo.run()))
+    except asyncio.CancelledError:
+        _say("terminated")
+        return TERMINATED
     if options.json:
         for text in demo.problems:
             _say(f"! {text}")

@@ -37,6 +37,7 @@ from .watch.view import ViewPipe
 __all__ = ["Demo", "DemoOptions", "Simulator", "demo_config"]
 
 START_LIMIT_S = 20.0
+END_LIMIT_S = 10.0
 DRAIN_LIMIT_S = 5.0
 VIEW_INTERVAL_S = 0.25
 CLOSE_BELOW_OPEN_BPS = 0.3
@@ -71,11 +72,22 @@ class DemoOptions:
 
 
 class Simulator:
-    """The simulator's process: started, told to go, listened to."""
+    """The simulator's process: started, told to go, listened to.
 
-    def __init__(self, options: DemoOptions) -> None:
+    It ends when its standard input does, so it does not outlive the demo, however that ends. It
+    runs in a session of its own: what a terminal sends on Ctrl-C is for the demo alone.
+
+    Args:
+        options: what to simulate.
+        say: takes what the process says on standard error, line by line.
+    """
+
+    def __init__(self, options: DemoOptions, say: Callable[[str], None]) -> None:
         self._options = options
+        self._say = say
         self._running: asyncio.subprocess.Process | None = None
+        self._relaying: asyncio.Task[None] | None = None
+        self._last_words = ""
         self.ready: dict[str, Any] = {}
 
     async def __aenter__(self) -> Self:
@@ -85,8 +97,10 @@ class Simulator:
             "--seed", str(o.seed), "--seconds", str(o.seconds), "--venues", ",".join(o.venues),
             "--min-net-bps", str(o.open_net_bps),
             "--liveness-limit-s", str(o.liveness_limit_s), "--faults", ",".join(o.faults),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 24,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE, limit=1 << 24, start_new_session=True,
         )  # fmt: skip
+        self._relaying = asyncio.create_task(self._relay())
         try:
             self.ready = await self._listen(START_LIMIT_S)
         except BaseException:
@@ -103,15 +117,24 @@ class Simulator:
             raise UsageError("the simulator runs inside its async with block only")
         return self._running
 
+    async def _relay(self) -> None:
+        assert self._process.stderr
+        async for line in self._process.stderr:
+            self._last_words = line.decode(errors="replace").rstrip()
+            self._say(self._last_words)
+
     async def _end(self) -> None:
+        """Close its standard input and wait for its end; calling twice is allowed."""
         if self._process.stdin:
             self._process.stdin.close()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(END_LIMIT_S):
                 await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+        if self._relaying:
+            await self._relaying
 
     async def _listen(self, limit_s: float) -> dict[str, Any]:
         assert self._process.stdout
@@ -121,11 +144,15 @@ class Simulator:
         except TimeoutError:
             raise HostError(f"the simulator said nothing for {limit_s:g} s") from None
         if not line:
-            raise HostError(
-                "the simulator did not start; its own message is above. "
-                "It needs the extra: pip install 'crosswire[sim]'"
-            )
+            await self._end()
+            raise HostError(self._obituary())
         return dict(json.loads(line))
+
+    def _obituary(self) -> str:
+        code = self._process.returncode or 0
+        what = "ended before its time" if self.ready else "did not start"
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"the simulator {what} ({how}): {self._last_words or 'it said nothing'}"
 
     def go(self) -> None:
         """Let the session begin."""
@@ -213,6 +240,7 @@ class Demo:
         self._started = 0
         self._venues: dict[str, dict[str, Any]] = {}
         self._unproved: list[str] = []
+        self._is_stopped = False
         self.verdict = Verdict()
 
     # ---- the engine's consumer
@@ -234,7 +262,8 @@ class Demo:
         """
         with tempfile.TemporaryDirectory(prefix="crosswire-") as folder:
             record = self._options.record or Path(folder) / "demo.cwrec"
-            async with Simulator(self._options) as simulator:
+            self._say("starting the simulator")
+            async with Simulator(self._options, self._say) as simulator:
                 self._say(f"simulator ready: {', '.join(self._options.venues)} on loopback, TLS")
                 runtime = Runtime(
                     demo_config(self._options, simulator.ready), seam=self._seam, record=record
@@ -243,8 +272,17 @@ class Demo:
                 self._prepare(runtime)
                 played = await self._session(simulator, runtime)
             self._say("judging: the oracle recomputes every quote of the recording")
-            await asyncio.to_thread(self._judge, record, runtime, played)
+            await self._in_thread(self._judge, record, runtime, played)
         return self._report(runtime)
+
+    async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Do the work in a thread; when this is cancelled the work is stopped as well, at its next
+        progress, or the process would wait for its end."""
+        try:
+            await asyncio.to_thread(work, *arguments)
+        except asyncio.CancelledError:
+            self._is_stopped = True
+            raise
 
     async def _session(self, simulator: Simulator, runtime: Runtime) -> dict[str, Any]:
         """Connect, let the simulator play, and stop."""
@@ -325,6 +363,8 @@ class Demo:
         return found
 
     def _progress(self, messages: int) -> None:
+        if self._is_stopped:
+            raise asyncio.CancelledError
         self._say(f"judging: {messages:,} messages")
 
     # ---- what is told

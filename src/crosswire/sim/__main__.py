@@ -2,7 +2,8 @@
 
 The process prints one JSON line with the URLs, waits for the line "go" on standard input, plays
 the scenario, prints one JSON line with what was planted and sent, and goes on serving, without
-sending, until standard input is closed.
+sending, until standard input is closed. That ends it at any time: the process that started it holds
+the other end, so it never outlives that one.
 """
 
 from __future__ import annotations
@@ -15,12 +16,18 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..venues import venue_names
 from .plan import DEFAULT_SYMBOLS, FAULTS, SECONDS_MAX, SECONDS_MIN, Scenario
-from .server import SimServer
+
+if TYPE_CHECKING:
+    from .server import SimServer
+
+END_LIMIT_S = 5.0
+"""How long it may take to end after standard input has."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,6 +100,8 @@ class _Control:
             if b"go" in (line.strip() for line in lines):
                 self._tell(self.go)
         self._tell(self.closed)
+        threading.Event().wait(END_LIMIT_S)
+        os._exit(1)  # whatever holds the loop up, nobody waits for it
 
     def _tell(self, event: asyncio.Event) -> None:
         if not self._loop.is_closed():
@@ -116,12 +125,12 @@ async def _or_closed(control: _Control, work: Any) -> bool:
     return False
 
 
-async def _main(scenario: Scenario) -> int:
+async def _main(scenario: Scenario, server_of: Callable[[Scenario], SimServer]) -> int:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     control = _Control()
-    async with SimServer(scenario) as server:
+    async with server_of(scenario) as server:
         _say(server.ready())
         if not await _or_closed(control, control.go.wait()):
             return 0
@@ -140,7 +149,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
     try:
-        return asyncio.run(_main(_scenario(options)))
+        from .server import SimServer
+    except ModuleNotFoundError as error:
+        print(f"crosswire.sim: {error}: pip install 'crosswire[sim]'", file=sys.stderr)
+        return 3
+    try:
+        return asyncio.run(_main(_scenario(options), SimServer))
     except UsageError as error:
         print(f"crosswire.sim: {error}", file=sys.stderr)
         return 2

@@ -69,7 +69,9 @@ class ViewPipe:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "crosswire.watch.view"], stdin=subprocess.PIPE
+            [sys.executable, "-m", "crosswire.watch.view"],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the engine, which then ends this pipe
         )
         assert self._process.stdin
         self._fd = self._process.stdin.fileno()
@@ -116,7 +118,7 @@ def main() -> int:
                 except ValueError:
                     continue  # a torn status; the next one is whole
     except KeyboardInterrupt:
-        pass  # the engine got it as well, and says so
+        pass  # whoever sent it wants it gone
     return 0
 
 
