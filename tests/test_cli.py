@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 import crosswire
-from crosswire.capture import Kind, RecordingWriter
+from crosswire.capture import Kind, RecordingWriter, read_recording
 from crosswire.cli import main
 from crosswire.codec import encode_frame
 from crosswire.venue import SimQuote
@@ -717,6 +717,8 @@ class TestTheDemoAsACommand:
             assert set(fields) == {"messages", "gaps", "reconnects", "state"}
             assert fields["state"] == "live"
         assert "simulator ready" in err
+        entries = len(list(read_recording(record)))
+        assert f"judging: {entries:,} entries of the recording" in err.splitlines()[-1]
         replayed = run("replay", *(f"{name}={record}" for name in venue_names()), "--json")
         assert replayed.code == 0
         assert replayed.json()["messages"] == report["messages"]

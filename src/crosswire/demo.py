@@ -362,10 +362,10 @@ class Demo:
                     found.append(f"{name}: {received} {word} received of {sent[word]} sent")
         return found
 
-    def _progress(self, messages: int) -> None:
+    def _progress(self, entries: int) -> None:
         if self._is_stopped:
             raise asyncio.CancelledError
-        self._say(f"judging: {messages:,} messages")
+        self._say(f"judging: {entries:,} entries of the recording (reads, timer firings, the rest)")
 
     # ---- what is told
 
