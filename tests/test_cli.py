@@ -692,7 +692,7 @@ class TestTheProcess:
 
 class TestTheDemoAsACommand:
     KEYS: ClassVar = {
-        "planted", "found", "missed", "false", "baits", "messages", "signals",
+        "planted", "found", "missed", "false", "baits", "messages", "signals", "signals_sha256",
         "wire_to_signal_ns", "rx_to_signal_ns", "venues",
     }  # fmt: skip
 
@@ -721,7 +721,8 @@ class TestTheDemoAsACommand:
         assert f"judging: {entries:,} entries of the recording" in err.splitlines()[-1]
         replayed = run("replay", *(f"{name}={record}" for name in venue_names()), "--json")
         assert replayed.code == 0
-        assert replayed.json()["messages"] == report["messages"]
+        for name in ("messages", "signals", "signals_sha256"):
+            assert replayed.json()[name] == report[name]
 
     async def test_an_interrupt_ends_it_with_130_and_its_simulator_as_well(self) -> None:
         process = await asyncio.create_subprocess_exec(

@@ -156,6 +156,15 @@ def test_the_error_of_a_decoded_file_is_on_the_page_of_errors() -> None:
     assert "`frame-text`" in (ROOT / "docs" / "errors.md").read_text()
 
 
+def test_every_field_of_the_demos_report_is_on_its_page() -> None:
+    page = (ROOT / "docs" / "demo.md").read_text()
+    source = (ROOT / "src" / "crosswire" / "demo.py").read_text()
+    report = source.partition("def _report(")[2].partition("def summary(")[0]
+    names = re.findall(r'^            "(\w+)":', report, re.M)
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}`" not in page] == []
+
+
 def test_the_example_configuration_is_accepted() -> None:
     config = load_config(ROOT / "examples" / "config.toml")
     assert [p.open_net_bps for p in config.pairs] == [0.5, 2.0]

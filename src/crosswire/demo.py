@@ -22,6 +22,7 @@ from typing import Any, Self
 import numpy as np
 
 from .capture import read_recording
+from .capture.replay import SignalDigest
 from .codec import Histogram
 from .config import Config, PairConfig, VenueConfig
 from .errors import HostError, UsageError
@@ -241,6 +242,7 @@ class Demo:
         self._venues: dict[str, dict[str, Any]] = {}
         self._unproved: list[str] = []
         self._is_stopped = False
+        self._digest = SignalDigest()
         self.verdict = Verdict()
 
     # ---- the engine's consumer
@@ -330,6 +332,7 @@ class Demo:
         counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in self._options.venues}
         for number, instrument in enumerate(runtime.instruments):
             counts[instrument.venue][instrument.native] = runtime.engine.counts(number)
+        self._digest.add(signals)
         self.verdict = judge(
             truth, signals, plants=played["plants"], baits=played["baits"], counts=counts
         )
@@ -426,6 +429,7 @@ class Demo:
             "vanished": len(verdict.vanished),
             "messages": runtime.engine.message_count,
             "signals": runtime.engine.signal_count,
+            "signals_sha256": self._digest.hexdigest(),
             "opportunities": verdict.opportunities,
             "wire_to_signal_ns": self._wire.summary(),
             "rx_to_signal_ns": _without_count(runtime.engine.rx_to_signal_ns()),
