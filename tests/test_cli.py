@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import crosswire
 from crosswire.capture import Kind, RecordingWriter, read_recording
 from crosswire.cli import main
 from crosswire.codec import encode_frame
+from crosswire.sim import Verdict
 from crosswire.venue import SimQuote
 from crosswire.venues import dialect, venue, venue_names
 
@@ -723,6 +725,73 @@ class TestTheDemoAsACommand:
         assert replayed.code == 0
         for name in ("messages", "signals", "signals_sha256"):
             assert replayed.json()[name] == report[name]
+
+    def test_one_that_is_wrong_prints_its_object_last_and_the_reasons_as_words(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wrong = Verdict(planted=[1], missed=1, details=["missed: rule 1"])
+        monkeypatch.setattr("crosswire.demo.judge", lambda *args, **options: wrong)
+        result = run("demo", "--seconds", "2", "--json")
+        assert (result.code, len(result.out.splitlines())) == (1, 1)
+        assert result.json()["missed"] == 1
+        assert "! missed: rule 1" in result.err
+
+    def test_one_that_does_not_come_up_prints_an_object_as_well(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        result = run("demo", "--seconds", "2", "--json")
+        text = "the simulator did not start (exit code 1): it said nothing"
+        assert (result.code, result.out) == (3, json.dumps({"error": text}) + "\n")
+        assert result.err.splitlines()[-1] == f"crosswire: {text}"
+        assert run("demo", "--seconds", "2").out == ""
+
+    @pytest.mark.parametrize(
+        ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+    )
+    def test_one_that_is_stopped_prints_an_object_as_well(self, number: int, word: str) -> None:
+        process = spawn("demo", "--seconds", "60", "--json")
+        assert process.stderr
+        while not process.stderr.readline().startswith("all live"):
+            assert process.poll() is None
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 128 + number
+        assert (out, err.splitlines()[-1]) == (json.dumps({"error": word}) + "\n", word)
+
+    def test_a_choice_of_venues_is_played_and_paired_alone(self) -> None:
+        result = run("demo", "--seconds", "2", "--seed", "3", "--json", "--venues",
+                     f"{SECOND},{FIRST}")  # fmt: skip
+        report = result.json()
+        assert result.code == 0, result.err
+        assert set(report["venues"]) == {FIRST, SECOND}
+        assert report["planted"] == report["found"] > 0
+
+    @pytest.mark.parametrize("is_json", [False, True])
+    def test_its_piped_output_is_plain_also_where_it_is_started_from_a_terminal(
+        self, is_json: bool
+    ) -> None:
+        master, slave = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "crosswire", "demo", "--seconds", "2", *["--json"] * is_json],
+            stdin=slave, stdout=subprocess.PIPE, stderr=slave, text=True,
+            env={**os.environ, "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(slave)
+        drawn = b""
+        with contextlib.suppress(OSError):  # which is how a terminal ends
+            while chunk := os.read(master, 1 << 16):
+                drawn += chunk
+        os.close(master)
+        out, _ = process.communicate(timeout=30)
+        assert process.returncode == 0, drawn
+        assert "\x1b" not in out
+        assert (b"top of book" in drawn) is not is_json
+        if is_json:
+            assert json.loads(out)["planted"] > 0
+            assert len(out.splitlines()) == 1
+        else:
+            assert out.startswith("planted ")
 
     async def test_an_interrupt_ends_it_with_130_and_its_simulator_as_well(self) -> None:
         process = await asyncio.create_subprocess_exec(

@@ -25,7 +25,7 @@ from .capture.jsonl import unpacked_lines
 from .capture.replay import Replay, Step
 from .config import load_config
 from .demo import Demo, DemoOptions
-from .errors import HostError, RecordingError, UsageError
+from .errors import CrosswireError, HostError, RecordingError, UsageError
 from .seam import System, open_file
 from .sim.plan import SECONDS_MAX, SECONDS_MIN
 from .venues import venue, venue_names
@@ -107,6 +107,21 @@ async def _until_terminated(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[s
     return await work
 
 
+def _play(demo: Demo, loop: str) -> dict[str, Any]:
+    factory = _loop_factory(loop)
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_until_terminated(demo.run()))
+
+
+def _end_of(error: BaseException) -> str:
+    """Return in words why a run came to no verdict."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    if isinstance(error, asyncio.CancelledError):
+        return "terminated"
+    return _words_of(error) if isinstance(error, OSError) else str(error)
+
+
 def _demo(options: argparse.Namespace) -> int:
     demo = Demo(
         DemoOptions(
@@ -122,11 +137,14 @@ def _demo(options: argparse.Namespace) -> int:
     if options.record:
         _open_record(options.record)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
-            report = runner.run(_until_terminated(demo.run()))
-    except asyncio.CancelledError:
-        _say("terminated")
-        return TERMINATED
+        report = _play(demo, options.loop)
+    except (CrosswireError, OSError, KeyboardInterrupt, asyncio.CancelledError) as error:
+        if options.json:
+            print(json.dumps({"error": _end_of(error)}))
+        if isinstance(error, asyncio.CancelledError):
+            _say(_end_of(error))
+            return TERMINATED
+        raise
     if options.json:
         for text in demo.problems:
             _say(f"! {text}")
