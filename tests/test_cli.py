@@ -742,7 +742,8 @@ class TestTheDemoAsACommand:
         monkeypatch.setattr(sys, "executable", "/bin/false")
         result = run("demo", "--seconds", "2", "--json")
         text = "the simulator did not start (exit code 1): it said nothing"
-        assert (result.code, result.out) == (3, json.dumps({"error": text}) + "\n")
+        error = {"kind": "environment", "text": text}
+        assert (result.code, result.out) == (3, json.dumps({"error": error}) + "\n")
         assert result.err.splitlines()[-1] == f"crosswire: {text}"
         assert run("demo", "--seconds", "2").out == ""
 
@@ -757,7 +758,8 @@ class TestTheDemoAsACommand:
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
         assert process.returncode == 128 + number
-        assert (out, err.splitlines()[-1]) == (json.dumps({"error": word}) + "\n", word)
+        error = {"kind": word, "text": word}
+        assert (out, err.splitlines()[-1]) == (json.dumps({"error": error}) + "\n", word)
 
     def test_a_choice_of_venues_is_played_and_paired_alone(self) -> None:
         result = run("demo", "--seconds", "2", "--seed", "3", "--json", "--venues",

@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 
 import crosswire
-from crosswire.seam import Seam
+from crosswire.seam import System
 from crosswire.sim import Plan, Scenario, make_plan
 from crosswire.sim.plan import Cut, Freeze
 from crosswire.sim.server import SimServer
@@ -257,7 +257,7 @@ class TestAClientThatDoesNotRead:
             client.transport.abort()
 
 
-class Clock(Seam):
+class Clock(System):
     """Time that passes only in sleeps, and jumps once: the machine was busy.
 
     Args:

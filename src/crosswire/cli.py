@@ -22,10 +22,11 @@ from typing import IO, Any, NoReturn
 from . import __version__
 from .capture.decode import Decoder
 from .capture.jsonl import unpacked_lines
+from .capture.recording import create_file
 from .capture.replay import Replay, Step
 from .config import load_config
 from .demo import Demo, DemoOptions
-from .errors import CrosswireError, HostError, RecordingError, UsageError
+from .errors import HostError, RecordingError, UsageError, VenueError
 from .seam import System, open_file
 from .sim.plan import SECONDS_MAX, SECONDS_MIN
 from .venues import venue, venue_names
@@ -90,15 +91,6 @@ def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def _open_record(path: Path) -> None:
-    """Open the recording once, so that a place that cannot be written is known before anything
-    runs; what stands there is kept until the engine begins to record."""
-    try:
-        open_file(path, "ab").close()
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from None
-
-
 async def _until_terminated(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
     """Do the work; SIGTERM cancels it, so that it puts its house in order, as Ctrl-C does."""
     task = asyncio.current_task()
@@ -113,15 +105,6 @@ def _play(demo: Demo, loop: str) -> dict[str, Any]:
         return runner.run(_until_terminated(demo.run()))
 
 
-def _end_of(error: BaseException) -> str:
-    """Return in words why a run came to no verdict."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    if isinstance(error, asyncio.CancelledError):
-        return "terminated"
-    return _words_of(error) if isinstance(error, OSError) else str(error)
-
-
 def _demo(options: argparse.Namespace) -> int:
     demo = Demo(
         DemoOptions(
@@ -134,17 +117,9 @@ def _demo(options: argparse.Namespace) -> int:
         ),
         say=_say,
     )
-    if options.record:
-        _open_record(options.record)
-    try:
-        report = _play(demo, options.loop)
-    except (CrosswireError, OSError, KeyboardInterrupt, asyncio.CancelledError) as error:
-        if options.json:
-            print(json.dumps({"error": _end_of(error)}))
-        if isinstance(error, asyncio.CancelledError):
-            _say(_end_of(error))
-            return TERMINATED
-        raise
+    if options.record:  # a place that cannot be written is told before anything runs
+        create_file(options.record).close()
+    report = _play(demo, options.loop)
     if options.json:
         for text in demo.problems:
             _say(f"! {text}")
@@ -397,7 +372,9 @@ _FAILURES: tuple[tuple[type[BaseException], str, int], ...] = (
     (RecordingError, "recording", WRONG),
     (HostError, "environment", ENVIRONMENT),
     (OSError, "environment", ENVIRONMENT),
+    (VenueError, "venue", WRONG),
     (KeyboardInterrupt, "interrupted", INTERRUPTED),
+    (asyncio.CancelledError, "terminated", TERMINATED),
 )
 """What ends a command, as ``--json`` names it, and its exit code."""
 
@@ -407,7 +384,7 @@ def _end_of(error: BaseException, is_json: bool) -> int:
     its exit code."""
     kind, code = next((kind, code) for cls, kind, code in _FAILURES if isinstance(error, cls))
     text = _words_of(error) if isinstance(error, OSError) else str(error) or kind
-    _say(text if kind == "interrupted" else f"crosswire: {text}")
+    _say(text if code in (INTERRUPTED, TERMINATED) else f"crosswire: {text}")
     if is_json:
         # An output that takes no more was told on stderr; closed, it takes nothing.
         with contextlib.suppress(OSError, ValueError):

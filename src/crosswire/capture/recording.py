@@ -28,7 +28,7 @@ from typing import IO, Any, NamedTuple
 from ..errors import RecordingError, UsageError
 from ..seam import Thread, open_file, pause_thread, start_thread
 
-__all__ = ["Entry", "Kind", "RecordingWriter", "read_recording"]
+__all__ = ["Entry", "Kind", "RecordingWriter", "create_file", "read_recording"]
 
 _log = logging.getLogger("crosswire.recording")
 
@@ -116,7 +116,7 @@ class RecordingWriter:
             UsageError: the file holds something already, or cannot be made; the message says what
                 to do.
         """
-        self._file = _create(Path(self.path))
+        self._file = create_file(self.path)
         self._is_open = True
         self._put(_FILE_HEAD.pack(MAGIC, VERSION, ENTRY_SIZE))
         self._thread = start_thread("crosswire-recorder", self._write_out)
@@ -233,8 +233,13 @@ def _entry(kind: int, line: int, ts_rx: int, mono_rx: int, payload: bytes) -> by
     return b"".join((head, _ENTRY_CRC.pack(crc, 0), payload, bytes(-len(payload) % 8)))
 
 
-def _create(path: Path) -> IO[bytes]:
-    """Open a new file, or one that is there and empty, without a buffer of its own."""
+def create_file(path: str | Path) -> IO[bytes]:
+    """Open a new file, or one that is there and empty, without a buffer of its own.
+
+    Raises:
+        UsageError: it holds something, or cannot be made; the message says what to do.
+    """
+    path = Path(path)
     try:
         try:
             return open_file(path, "xb", buffering=0)

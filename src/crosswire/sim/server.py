@@ -44,8 +44,9 @@ _log = logging.getLogger(__name__)
 class _VenueServer:
     """One venue: its connections, what they have subscribed, and whether it is frozen."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, seam: Seam) -> None:
         self.name = name
+        self._seam = seam
         self.sent = {Record.QUOTE: 0, Record.TRADE: 0}
         self.cut_off = 0
         self.refusals = 0
@@ -128,7 +129,7 @@ class _VenueServer:
         # Not connection.close(), which first waits until the backlog is written.
         connection.protocol.send_close(CloseCode.POLICY_VIOLATION, "does not read")
         connection.send_data()
-        connection.loop.call_later(CUT_OFF_GRACE_S, connection.transport.abort)
+        self._seam.later(CUT_OFF_GRACE_S, connection.transport.abort)
 
     def abort(self) -> None:
         """Drop every connection without a word."""
@@ -192,7 +193,7 @@ class SimServer:
         self.postponed_ns = 0
         self._seam = seam or System()
         self._certificates = Certificates()
-        self._venues = {name: _VenueServer(name) for name in scenario.venues}
+        self._venues = {name: _VenueServer(name, self._seam) for name in scenario.venues}
         self._plants = {item.id: item for item in self.plan.plants + self.plan.baits}
         self._last_stamp = 0
 
@@ -213,7 +214,7 @@ class SimServer:
             server.thaw()
             server.server.close()
         try:
-            async with asyncio.timeout(CLOSE_LIMIT_S):
+            async with self._seam.timeout(CLOSE_LIMIT_S):
                 await self._wait_closed()
         except TimeoutError:  # a client that does not read is not told
             for server in self._venues.values():
