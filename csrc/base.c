@@ -21,6 +21,8 @@ static const cw_code_words ERRORS[CW_E_COUNT] = {
           "continuation without a message, or a new message inside one"),
     WORDS(CW_E_FRAME_FRAGMENTS, "frame-fragments", "too many fragments in one message"),
     WORDS(CW_E_FRAME_CLOSE, "frame-close", "malformed close payload"),
+    WORDS(CW_E_FRAME_FLOOD, "frame-flood", "too many control frames in one second"),
+    WORDS(CW_E_MEMORY, "memory", "no memory for a message"),
     WORDS(CW_E_UTF8, "utf8", "text is not UTF-8"),
     WORDS(CW_E_JSON_CUT, "json-cut", "the JSON text ends early"),
     WORDS(CW_E_JSON_SYNTAX, "json-syntax", "not JSON"),

@@ -77,6 +77,8 @@ uint32_t cw_close_code_for(int code) {
     case CW_E_UTF8: return 1007;
     case CW_E_FRAME_TOO_BIG:
     case CW_E_FRAME_FRAGMENTS: return 1009;
+    case CW_E_FRAME_FLOOD: return 1008;
+    case CW_E_MEMORY: return 1011;
     default: return 1002;
     }
 }

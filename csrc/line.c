@@ -3,27 +3,24 @@
 
 /* ---- life ---- */
 
-int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue, cw_role role,
+int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue,
                  const cw_line_memory *memory) {
-    const cw_venue *terms;
+    cw_receiver_terms terms = memory->receiver;
+    int code;
     if (engine->line_count == engine->limits.lines || venue >= engine->venue_count)
         return CW_FULL;
-    if (memory->inbox_capacity < CW_LINE_INBOX_MIN || memory->rx_capacity < CW_LINE_RX_MIN)
-        return CW_E_FRAME_TOO_BIG;
-    terms = &engine->venues[venue];
+    if (memory->inbox_capacity < CW_LINE_INBOX_MIN) return CW_E_FRAME_TOO_BIG;
     memset(self, 0, sizeof *self);
+    terms.checks_text = 0; /* the scanner does, on its way */
+    code = cw_receiver_init(&self->receiver, engine->ops, &terms);
+    if (code != CW_OK) return code;
     self->engine = engine;
-    self->role = (uint8_t)role;
     self->inbox = memory->inbox;
     self->inbox_capacity = memory->inbox_capacity;
-    self->assembly = memory->assembly + CW_GUARD_BEFORE;
-    self->message_max = memory->message_max;
-    self->fragments_max = memory->fragments_max;
-    cw_buffer_init(&self->rx, memory->rx, memory->rx_capacity);
     self->id = engine->line_count++;
     engine->pulses[self->id].venue = venue;
-    engine->pulses[self->id].limit_ns = terms->liveness_limit_ns;
-    self->scanner.layout = terms->layout;
+    engine->pulses[self->id].limit_ns = engine->venues[venue].liveness_limit_ns;
+    self->scanner.layout = engine->venues[venue].layout;
     self->scanner.symbols = &engine->venues[venue].symbols;
     self->scanner.venue = venue;
     self->scanner.predicts = 1;
@@ -36,15 +33,14 @@ int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue, cw_role role,
 }
 
 void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now) {
-    cw_buffer_clear(&self->rx);
-    self->inbox_len = self->assembly_len = self->fragment_count = 0;
-    self->opcode = self->is_streaming = self->is_done = self->has_close = 0;
-    self->stream_at = 0;
+    cw_receiver_open(&self->receiver);
+    self->inbox_len = 0;
+    self->is_done = self->has_held = 0;
     self->scanner.next_at = NULL;
-    memset(&self->utf8, 0, sizeof self->utf8);
-    memset(&self->error, 0, sizeof self->error);
     cw_engine_open_line(self->engine, self->id, ts_now, mono_now);
 }
+
+void cw_line_close(cw_line *self) { cw_receiver_close(&self->receiver); }
 
 uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now) {
     self->is_done = 1;
@@ -53,14 +49,11 @@ uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now) {
 }
 
 uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size) {
-    return cw_buffer_tail(&self->rx, free_size);
+    return cw_receiver_tail(&self->receiver, free_size);
 }
 
-/* Fail the connection: `at` is an offset from the next byte to be parsed. */
-uint32_t cw_line_break(cw_line *self, int code, uint64_t at) {
-    self->error.code = code;
-    self->error.at = self->stream_at + self->rx.parsed + at;
-    self->engine->errors[code - CW_E_FIRST]++;
+uint32_t cw_line_break(cw_line *self) {
+    self->engine->errors[self->receiver.error.code - CW_E_FIRST]++;
     self->is_done = 1;
     return CW_FED_BROKEN;
 }
@@ -84,7 +77,7 @@ static uint32_t begin_read(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mon
 uint32_t cw_line_feed(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx) {
     uint32_t fed, written = 0;
     if (self->is_done) return 0;
-    if (cw_buffer_commit(&self->rx, n) != CW_OK) return cw_line_break(self, CW_E_FRAME_TOO_BIG, 0);
+    if (cw_receiver_commit(&self->receiver, n) != CW_OK) return cw_line_break(self);
     if (n) written = begin_read(self, n, ts_rx, mono_rx);
     fed = self->engine->ops->parse(self, written);
     if (self->engine->ring.head != self->engine->ring.tail) fed |= CW_FED_SIGNALS;

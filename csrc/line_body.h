@@ -1,7 +1,7 @@
 /* line_body.h — bytes to messages to the engine: frames, fragments, control frames, the inbox.
  *
  * Compiled once per instruction-set level together with the scanner, so that the way of a message
- * from its frame to the ring is one function. Read from the end: line_parse, step, take_text. */
+ * from its frame to the ring is one function. Read from the end: line_parse, take_texts, step. */
 #include "crosswire/line.h"
 
 /* ---- errors and the inbox ---- */
@@ -36,7 +36,7 @@ static int put_inbox(cw_line *self, uint8_t opcode, const uint8_t *p, uint64_t n
     memcpy(self->inbox + self->inbox_len, &entry, sizeof entry);
     memcpy(self->inbox + self->inbox_len + sizeof entry, p, n);
     self->inbox_len += inbox_size(n);
-    self->controls++;
+    self->inbox_count++;
     return 1;
 }
 
@@ -98,50 +98,46 @@ static uint32_t take_rest(cw_line *self) {
     return take_records(self, ops_scan_next(&self->scanner, row), row);
 }
 
+/* A view turned out to be no text. */
+static void break_text(cw_line *self, uint64_t at) {
+    (void)cw_receiver_fail(&self->receiver, CW_E_UTF8, at);
+    (void)cw_line_break(self);
+}
+
 /* A text of a venue whose layout names no messages: it is checked to be text, and counted. */
-static uint32_t pass_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t header_len) {
+static uint32_t pass_text(cw_line *self, const cw_message *message) {
     size_t at = 0;
-    if (CW_UNLIKELY(!text_is_valid(p, n, &at))) {
-        (void)cw_line_break(self, CW_E_UTF8, header_len + at);
-        return 0;
-    }
+    if (CW_UNLIKELY(!text_is_valid(message->payload, message->len, &at)))
+        return break_text(self, message->at + at), 0;
     self->messages++;
     self->engine->messages++;
     return 0;
 }
 
-/* What the scanner said of a text message of n bytes, which lies `header_len` bytes behind the
- * next byte to be parsed. Returns signals written; breaks the line when it is no text. */
-static uint32_t take_scanned(cw_line *self, int scanned, cw_record *row, const uint8_t *p,
-                             uint32_t n, uint32_t header_len) {
+/* What the scanner said of a text message. Returns signals written; breaks the line when it is no
+ * text. */
+static uint32_t take_scanned(cw_line *self, int scanned, cw_record *row,
+                             const cw_message *message) {
     const cw_scanner *scanner = &self->scanner;
-    if (scanned == CW_E_UTF8) {
-        (void)cw_line_break(self, CW_E_UTF8, header_len + scanner->error.at);
-        return 0;
-    }
+    if (scanned == CW_E_UTF8) return break_text(self, message->at + scanner->error.at), 0;
     self->messages++;
     self->engine->messages++;
     if (scanned < CW_SCAN_CONTROL) return take_records(self, scanned, row);
     if (scanned >= CW_E_FIRST)
         return lose_message(self, scanned, scanner->error.at, scanner->instrument);
-    if (put_inbox(self, CW_TEXT, p, n)) return 0;
+    if (put_inbox(self, CW_TEXT, message->payload, message->len)) return 0;
     return lose_message(self, CW_E_MESSAGE_UNKNOWN, 0, CW_NO_INSTRUMENT); /* larger than it */
 }
 
 /* One whole text message; as take_scanned. */
-static uint32_t take_text(cw_line *self, const uint8_t *p, uint32_t n, uint32_t header_len) {
+static uint32_t take_text(cw_line *self, const cw_message *message) {
     cw_record *row = next_row(self);
     int scanned;
     cw_engine_stage(self->engine, CW_STAGE_FRAME);
-    if (self->scanner.layout->message_count == 0) return pass_text(self, p, n, header_len);
-    scanned = ops_scan(&self->scanner, p, n, row);
+    if (self->scanner.layout->message_count == 0) return pass_text(self, message);
+    scanned = ops_scan(&self->scanner, message->payload, message->len, row);
     cw_engine_stage(self->engine, CW_STAGE_DECODE);
-    return take_scanned(self, scanned, row, p, n, header_len);
-}
-
-/* The message in the assembly, which is rare. */
-static uint32_t take_assembled(cw_line *self) {
-    return take_text(self, self->assembly, self->assembly_len, 0);
+    return take_scanned(self, scanned, row, message);
 }
 
 static uint32_t take_binary(cw_line *self) {
@@ -150,126 +146,29 @@ static uint32_t take_binary(cw_line *self) {
     return lose_message(self, CW_E_MESSAGE_BINARY, 0, CW_NO_INSTRUMENT);
 }
 
-/* ---- frames ---- */
+/* ---- one message after the other ---- */
 
-static uint32_t take_control(cw_line *self, const cw_frame *frame, const uint8_t *p) {
-    uint32_t n = (uint32_t)frame->payload_len;
-    if (frame->opcode == CW_CLOSE) {
-        size_t at = 0;
-        if (n == 1 || (n >= 2 && !cw_close_code_is_valid((uint32_t)p[0] << 8 | p[1])))
-            return cw_line_break(self, CW_E_FRAME_CLOSE, frame->header_len);
-        if (n > 2 && !text_is_valid(p + 2, n - 2, &at))
-            return cw_line_break(self, CW_E_UTF8, frame->header_len + 2 + at);
-        self->is_done = self->has_close = 1;
+static uint32_t take_message(cw_line *self, const cw_message *message, uint32_t *written) {
+    if (message->opcode >= CW_CLOSE) {
+        (void)put_inbox(self, message->opcode, message->payload, message->len); /* there is room */
+        self->is_done = message->opcode == CW_CLOSE;
+        return self->is_done ? CW_FED_CLOSED : 0;
     }
-    (void)put_inbox(self, frame->opcode, p, n); /* room was made before */
-    return frame->opcode == CW_CLOSE ? CW_FED_CLOSED : 0;
+    *written += message->opcode == CW_TEXT ? take_text(self, message) : take_binary(self);
+    return self->is_done ? CW_FED_BROKEN : 0;
 }
 
-/* 1 when the frame fits the message in progress. */
-static int check_order(const cw_line *self, const cw_frame *frame) {
-    return frame->opcode == CW_CONTINUATION ? self->opcode != 0 : self->opcode == 0;
-}
-
-/* Begin to copy a fragment, or a frame that does not fit the receive buffer, to the assembly. */
-static uint32_t begin_stream(cw_line *self, const cw_frame *frame) {
-    if (frame->opcode != CW_CONTINUATION) {
-        self->opcode = frame->opcode;
-        self->assembly_len = self->fragment_count = 0;
-        memset(&self->utf8, 0, sizeof self->utf8);
-    }
-    if (frame->payload_len > self->message_max - self->assembly_len)
-        return cw_line_break(self, CW_E_FRAME_TOO_BIG, 2);
-    if (++self->fragment_count > self->fragments_max)
-        return cw_line_break(self, CW_E_FRAME_FRAGMENTS, 0);
-    self->streamed = *frame;
-    self->streamed_len = 0;
-    self->is_streaming = 1;
-    self->rx.parsed += frame->header_len;
-    return 0;
-}
-
-/* Copy what has arrived of the streamed frame; at its end, and the message's, take the message. */
-static uint32_t stream(cw_line *self, uint32_t *written) {
-    uint64_t left = self->streamed.payload_len - self->streamed_len;
-    uint32_t have = self->rx.received - self->rx.parsed;
-    uint32_t n = left < have ? (uint32_t)left : have;
-    uint8_t *to = self->assembly + self->assembly_len;
-    size_t at = 0;
-    memcpy(to, self->rx.data + self->rx.parsed, n);
-    if (self->streamed.is_masked)
-        ops_mask(to, n, self->streamed.mask, self->streamed_len);
-    if (self->opcode == CW_TEXT && cw_utf8_feed(&self->utf8, to, n, &at) != CW_OK)
-        return cw_line_break(self, CW_E_UTF8, at);
-    self->assembly_len += n;
-    self->streamed_len += n;
-    self->rx.parsed += n;
-    if (self->streamed_len < self->streamed.payload_len) return CW_FED_MORE;
-    self->is_streaming = 0;
-    if (self->streamed.is_final && self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
-        return cw_line_break(self, CW_E_UTF8, 0);
-    self->frames++;
-    if (!self->streamed.is_final) return 0;
-    *written += self->opcode == CW_TEXT ? take_assembled(self) : take_binary(self);
-    self->opcode = 0;
-    return 0;
-}
-
-/* A whole frame stands at p + header_len: a control frame or an unfragmented message. */
-static uint32_t take_frame(cw_line *self, const cw_frame *frame, uint8_t *p, uint32_t *written) {
-    uint8_t *payload = p + frame->header_len;
-    uint32_t n = (uint32_t)frame->payload_len, fed = 0;
-    if (frame->is_masked) ops_mask(payload, n, frame->mask, 0);
-    if (frame->opcode >= CW_CLOSE) {
-        if ((fed = take_control(self, frame, payload)) & CW_FED_BROKEN) return fed;
-    } else if (frame->opcode == CW_BINARY) {
-        *written += take_binary(self);
-    } else {
-        *written += take_text(self, payload, n, frame->header_len);
-        if (self->is_done) return CW_FED_BROKEN;
-    }
-    self->rx.parsed += frame->header_len + n;
-    self->frames++;
-    return fed;
-}
-
-/* Take one step: a frame, or a piece of one. Sets *is_waiting when more bytes are needed. */
+/* Take one message. Sets *is_waiting when more bytes are needed. */
 static uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
-    cw_buffer *rx = &self->rx;
-    uint8_t *p = rx->data + rx->parsed;
-    uint32_t have = rx->received - rx->parsed, at, fed;
-    cw_frame frame;
-    int code;
+    int code = CW_OK;
     if (CW_UNLIKELY(self->engine->is_sampling))
         self->engine->stage_began = self->engine->clock.now_ns(self->engine->clock.user);
-    if (CW_UNLIKELY(self->is_streaming)) {
-        uint64_t ends = self->streamed.payload_len - self->streamed_len;
-        if (have >= ends && inbox_must_drain(self, self->assembly_len + ends))
-            return CW_FED_MORE;
-        fed = stream(self, written);
-        *is_waiting = fed == CW_FED_MORE;
-        return fed == CW_FED_MORE ? 0 : fed;
-    }
-    code = cw_frame_read(p, have, (cw_role)self->role, &frame, &at);
-    if (CW_UNLIKELY(code != CW_OK)) {
-        *is_waiting = code == CW_NEED_MORE;
-        return code == CW_NEED_MORE ? 0 : cw_line_break(self, code, at);
-    }
-    if (CW_UNLIKELY(frame.opcode < CW_CLOSE)) {
-        if (CW_UNLIKELY(!check_order(self, &frame)))
-            return cw_line_break(self, CW_E_FRAME_CONTINUATION, 0);
-        if (CW_UNLIKELY(frame.payload_len > self->message_max))
-            return cw_line_break(self, CW_E_FRAME_TOO_BIG, 2);
-        if (CW_UNLIKELY(!frame.is_final || frame.opcode == CW_CONTINUATION ||
-                        frame.payload_len > rx->capacity - CW_FRAME_HEADER_MAX))
-            return begin_stream(self, &frame);
-    }
-    if (have - frame.header_len < frame.payload_len) {
-        *is_waiting = 1;
-        return 0;
-    }
-    if (CW_UNLIKELY(inbox_must_drain(self, frame.payload_len))) return CW_FED_MORE;
-    return take_frame(self, &frame, p, written);
+    if (!self->has_held) code = cw_receiver_next(&self->receiver, self->mono_rx, &self->held);
+    *is_waiting = code == CW_NEED_MORE;
+    if (*is_waiting) return 0;
+    if (CW_UNLIKELY(code != CW_OK)) return cw_line_break(self);
+    self->has_held = (uint8_t)inbox_must_drain(self, self->held.len);
+    return CW_UNLIKELY(self->has_held) ? CW_FED_MORE : take_message(self, &self->held, written);
 }
 
 /* ---- texts, one behind the other ---- */
@@ -292,14 +191,14 @@ CW_HOT uint32_t plain_text(const uint8_t *p, size_t have, uint32_t *header_len) 
 /* 1 when a text may be taken without a look at the state of the stream: no other message is in
  * progress and the inbox is empty. Sampled reads are timed step by step. */
 static int takes_texts(const cw_line *self) {
-    return self->role == CW_CLIENT && !self->opcode && !self->is_streaming && !self->inbox_len &&
-           !self->engine->is_sampling && !self->scanner.next_at;
+    return self->receiver.role == CW_CLIENT && cw_receiver_is_between(&self->receiver) &&
+           !self->inbox_len && !self->has_held && !self->engine->is_sampling &&
+           !self->scanner.next_at;
 }
 
 /* Count texts that were taken; p is behind the last of them. */
 static void note_texts(cw_line *self, const uint8_t *p, uint64_t count) {
-    self->rx.parsed = (uint32_t)(p - self->rx.data);
-    self->frames += count;
+    cw_receiver_skip(&self->receiver, p, count);
     self->messages += count;
     self->engine->messages += count;
 }
@@ -317,10 +216,14 @@ static void pass_texts(cw_line *self, const uint8_t *p, const uint8_t *end, uint
 }
 
 /* A message that the template in front does not read. Returns signals written. */
-static __attribute__((noinline)) uint32_t take_other(cw_line *self, const uint8_t *p, uint32_t n,
-                                                     uint32_t header_len) {
+static __attribute__((noinline)) uint32_t take_other(cw_line *self, const uint8_t *text,
+                                                     uint32_t n) {
+    cw_receiver *receiver = &self->receiver;
+    cw_message message = {receiver->rx.data + (text - receiver->rx.data),
+                          receiver->stream_at + (uint64_t)(text - receiver->rx.data), n, CW_TEXT,
+                          1, {0}};
     cw_record *row = next_row(self);
-    return take_scanned(self, ops_scan(&self->scanner, p, n, row), row, p, n, header_len);
+    return take_scanned(self, ops_scan(&self->scanner, text, n, row), row, &message);
 }
 
 /* Count texts that the template in front has read. */
@@ -337,11 +240,11 @@ static uint32_t take_texts(cw_line *self, uint32_t *written) {
     cw_engine *engine = self->engine;
     cw_scanner *scanner = &self->scanner;
     const cw_origin origin = cw_engine_origin(engine, self->id);
-    const uint8_t *const data = self->rx.data, *const end = data + self->rx.received;
-    const uint8_t *p = data + self->rx.parsed;
-    uint32_t n_max = self->rx.capacity - CW_FRAME_HEADER_MAX, n, header_len, must_leave = 0;
+    cw_buffer *rx = &self->receiver.rx;
+    const uint8_t *const end = rx->data + rx->received, *p = rx->data + rx->parsed;
+    uint32_t n_max = rx->capacity - CW_FRAME_HEADER_MAX, n, header_len, must_leave = 0;
     uint64_t count = 0;
-    if (n_max > self->message_max) n_max = self->message_max;
+    if (n_max > self->receiver.message_max) n_max = self->receiver.message_max;
     if (scanner->layout->message_count == 0) return pass_texts(self, p, end, n_max), 0;
     while (!must_leave && (n = plain_text(p, (size_t)(end - p), &header_len)) != 0 && n <= n_max) {
         cw_template *t = scanner->front;
@@ -351,10 +254,9 @@ static uint32_t take_texts(cw_line *self, uint32_t *written) {
             batch->count < batch->capacity ? &batch->rows[batch->count] : &self->scratch;
         if (CW_UNLIKELY(!t || scan_by_template(scanner, t, text, text + n, row) != 1)) {
             note_hits(self, p, count);
-            *written += take_other(self, text, n, header_len);
+            *written += take_other(self, text, n);
             if (self->is_done) return CW_FED_BROKEN;
-            self->rx.parsed += header_len + n;
-            self->frames++;
+            cw_receiver_skip(&self->receiver, text + n, 1);
             return 0;
         }
         cw_engine_count(engine, self->id, t->kind, row->quote.instrument);
@@ -383,15 +285,14 @@ static uint32_t line_parse(cw_line *self, uint32_t written) {
         } else if (CW_UNLIKELY(self->scanner.next_at != NULL)) {
             written += take_rest(self);
         } else {
-            uint32_t parsed = self->rx.parsed;
+            uint32_t parsed;
+            cw_receiver_settle(&self->receiver);
+            parsed = self->receiver.rx.parsed;
             if (takes_texts(self)) fed = take_texts(self, &written);
-            if (self->rx.parsed == parsed && !fed) fed = step(self, &is_waiting, &written);
-            self->rx.consumed = self->rx.parsed;
+            if (self->receiver.rx.parsed == parsed && !fed)
+                fed = step(self, &is_waiting, &written);
         }
     }
-    if (!(fed & CW_FED_MORE)) {
-        self->stream_at += self->rx.consumed;
-        cw_buffer_compact(&self->rx);
-    }
+    if (!(fed & CW_FED_MORE)) cw_receiver_compact(&self->receiver);
     return fed;
 }

@@ -21,6 +21,7 @@ class Line:
         read_size: int = 16384,
         message_max: int = ...,
         fragments_max: int = 65536,
+        controls_max: int = 1000,
     ) -> Self: ...
     @property
     def engine(self) -> Engine: ...

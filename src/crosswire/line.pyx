@@ -13,14 +13,14 @@ from crosswire.engine cimport Engine
 from crosswire.kernels.base cimport (
     CW_E_FIRST, CW_E_MESSAGE_UNKNOWN, CW_OK, cw_code_name, cw_code_text,
 )
-from crosswire.kernels.buffer cimport CW_GUARD_AFTER, CW_GUARD_BEFORE, cw_buffer_size
+from crosswire.kernels.buffer cimport cw_buffer_size
 from crosswire.kernels.frame cimport CW_CLIENT, CW_SERVER, cw_close_code_for
 from crosswire.kernels.line cimport (
     CW_FED_CONTROL, CW_FED_MORE, CW_FED_RECORDS, CW_FED_SIGNALS, CW_LINE_ERRORS, cw_inbox_entry,
-    cw_line, cw_line_error, cw_line_feed, cw_line_init, cw_line_lose, cw_line_memory,
+    cw_line, cw_line_close, cw_line_error, cw_line_feed, cw_line_init, cw_line_lose, cw_line_memory,
     cw_line_open, cw_line_tail,
 )
-from crosswire.records cimport _Block, new_block
+from crosswire.records cimport _Block, c_heap, new_block
 
 from .errors import MessageError, UsageError, VenueError
 
@@ -28,6 +28,7 @@ __all__ = ["Line"]
 
 cdef enum:
     INBOX_SIZE = 1 << 16
+    SMALL_SIZE = 1 << 16
     RX_SIZE_MIN = 4096
 
 
@@ -44,6 +45,9 @@ cdef class _Window:
         PyBuffer_FillInfo(view, self, self.start, self.size, 0, flags)
 
 
+# Not cleared by the collector, which would take the memory from under __dealloc__; whatever makes a
+# cycle through a line's callbacks can be cleared instead.
+@cython.no_gc_clear
 @cython.final
 cdef class Line:
     """One connection's receive buffer, frame state and layout prediction.
@@ -59,6 +63,7 @@ cdef class Line:
         read_size: bytes that one read may bring, 64 to 2^24.
         message_max: largest message in bytes, at most 2^30; a larger one fails the connection.
         fragments_max: most fragments of one message.
+        controls_max: most control frames in one second; 0 allows any number.
 
     Attributes:
         engine: its engine.
@@ -75,7 +80,7 @@ cdef class Line:
 
     cdef cw_line *c
     cdef readonly Engine engine
-    cdef _Block memory, rx, inbox, assembly
+    cdef _Block memory, rx, inbox, small
     cdef uint32_t read_size
     cdef _Window tail
     cdef object front_window
@@ -85,30 +90,37 @@ cdef class Line:
 
     def __cinit__(self, Engine engine not None, str venue not None, *, bint is_server=False,
                   uint32_t read_size=16384, uint32_t message_max=8 << 20,
-                  uint32_t fragments_max=65536):
+                  uint32_t fragments_max=65536, uint32_t controls_max=1000):
         if not 64 <= read_size <= 1 << 24 or message_max > 1 << 30:
             raise UsageError("read_size must be 64..2^24 and message_max at most 2^30")
         cdef uint16_t venue_id = engine._venue(venue)
         cdef cw_line_memory memory
         self.engine = engine
         self.read_size = read_size
-        memory.rx_capacity = max(4 * read_size, <uint32_t>RX_SIZE_MIN)
+        memory.receiver.role = CW_SERVER if is_server else CW_CLIENT
+        memory.receiver.rx_capacity = max(4 * read_size, <uint32_t>RX_SIZE_MIN)
+        memory.receiver.small_size = SMALL_SIZE
+        memory.receiver.message_max = message_max
+        memory.receiver.fragments_max = fragments_max
+        memory.receiver.controls_max = controls_max
+        memory.receiver.heap = c_heap()
         memory.inbox_capacity = INBOX_SIZE
-        memory.message_max = message_max
-        memory.fragments_max = fragments_max
-        self.rx = new_block(cw_buffer_size(memory.rx_capacity))
+        self.rx = new_block(cw_buffer_size(memory.receiver.rx_capacity))
+        self.small = new_block(cw_buffer_size(memory.receiver.small_size))
         self.inbox = new_block(memory.inbox_capacity)
-        self.assembly = new_block(<size_t>CW_GUARD_BEFORE + message_max + CW_GUARD_AFTER)
         self.memory = new_block(sizeof(cw_line))
-        memory.rx = self.rx.data
+        memory.receiver.rx = self.rx.data
+        memory.receiver.small = self.small.data
         memory.inbox = self.inbox.data
-        memory.assembly = self.assembly.data
-        self.c = <cw_line *>self.memory.data
         self.tail = _Window.__new__(_Window)
         self.tail.block = self.rx
-        if cw_line_init(self.c, engine.c, venue_id, CW_SERVER if is_server else CW_CLIENT,
-                        &memory) != CW_OK:
+        self.c = <cw_line *>self.memory.data
+        if cw_line_init(self.c, engine.c, venue_id, &memory) != CW_OK:
             raise UsageError("no room for another line; see Engine(lines_max=)")
+
+    def __dealloc__(self):
+        if self.c is not NULL:
+            cw_line_close(self.c)
 
     # ---- life
 
@@ -138,7 +150,7 @@ cdef class Line:
         cdef uint32_t size
         self.tail.start = cw_line_tail(self.c, &size)
         self.tail.size = size if size < self.read_size else self.read_size
-        if self.c.rx.received == 0:  # nothing is waiting: the view is always the same
+        if self.c.receiver.rx.received == 0:  # nothing is waiting: the view is always the same
             if self.front_window is None:
                 self.front_window = PyMemoryView_FromObject(self.tail)
             return self.front_window
@@ -244,7 +256,7 @@ cdef class Line:
     @property
     def is_closed(self):
         """A close frame was received."""
-        return bool(self.c.has_close)
+        return bool(self.c.receiver.has_close)
 
     @property
     def is_live(self):
@@ -254,15 +266,15 @@ cdef class Line:
     @property
     def error(self):
         """The protocol error that broke the connection, as a VenueError, or None."""
-        if self.c.error.code == 0:
+        if self.c.receiver.error.code == 0:
             return None
-        return VenueError(cw_code_name(self.c.error.code).decode(), self.c.error.at,
-                          cw_code_text(self.c.error.code).decode())
+        return VenueError(cw_code_name(self.c.receiver.error.code).decode(), self.c.receiver.error.at,
+                          cw_code_text(self.c.receiver.error.code).decode())
 
     @property
     def close_code(self):
         """The close code that answers :attr:`error`."""
-        return cw_close_code_for(self.c.error.code) if self.c.error.code else 1000
+        return cw_close_code_for(self.c.receiver.error.code) if self.c.receiver.error.code else 1000
 
     @property
     def byte_count(self):
@@ -270,7 +282,7 @@ cdef class Line:
 
     @property
     def frame_count(self):
-        return self.c.frames
+        return self.c.receiver.frames
 
     @property
     def message_count(self):

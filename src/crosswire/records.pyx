@@ -3,8 +3,9 @@
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint8_t, uintptr_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, realloc
 
+from crosswire.kernels.heap cimport cw_heap
 from crosswire.kernels.record cimport cw_quote, cw_trade
 from crosswire.kernels.signal cimport cw_leg, cw_signal
 
@@ -120,3 +121,17 @@ cdef _Block new_block(size_t size):
 
 cdef object rows_of(_Block block, void *first, Py_ssize_t count, object dtype):
     return np.frombuffer(block, dtype, count, <uint8_t *>first - block.data)
+
+
+cdef void *_resize(void *user, void *block, size_t size) noexcept nogil:
+    if size:
+        return realloc(block, size)
+    free(block)
+    return NULL
+
+
+cdef cw_heap c_heap() noexcept:
+    cdef cw_heap heap
+    heap.resize = _resize
+    heap.user = NULL
+    return heap

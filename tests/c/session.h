@@ -13,7 +13,7 @@ typedef struct options {
     const char *const *symbols;
     cw_role role;
     cw_level level;
-    uint32_t rx_capacity, message_max, fragments_max, inbox_capacity;
+    uint32_t rx_capacity, small_size, message_max, fragments_max, controls_max, inbox_capacity;
     uint32_t signals, batch; /* batch 0: no rows are kept */
     uint32_t instruments;    /* room for so many, symbols included */
     int predicts, takes_unknown, latest_only;
@@ -26,6 +26,7 @@ static options usual(const cw_layout *layout) {
                      .role = CW_CLIENT,
                      .level = CW_LEVEL_AVX512,
                      .rx_capacity = 4096,
+                     .small_size = 512,
                      .message_max = 8192,
                      .fragments_max = 16,
                      .inbox_capacity = 4096,
@@ -61,6 +62,14 @@ static cw_batch batch_of(uint32_t capacity) {
 
 static const int64_t LIMIT_NS = 1000000;
 
+/* The C library's own allocator as a heap; the address sanitizer finds what is not given back. */
+static void *resize_block(void *user, void *block, size_t size) {
+    (void)user;
+    if (size) return realloc(block, size);
+    free(block);
+    return NULL;
+}
+
 static void session_open(session *self, const options *o) {
     cw_limits limits = {.instruments = o->instruments, .pairs = 4, .lines = 2, .venues = 2,
                         .signals = o->signals};
@@ -81,15 +90,18 @@ static void session_open(session *self, const options *o) {
     if (o->pairs) CHECK_EQ(cw_engine_set_pairs(self->engine, &pair, 1), CW_OK);
     self->engine->quotes = batch_of(o->batch);
     self->engine->trades = batch_of(o->batch);
-    self->memory = (cw_line_memory){
-        .rx = malloc(cw_buffer_size(o->rx_capacity)),
-        .rx_capacity = o->rx_capacity,
-        .inbox_capacity = o->inbox_capacity,
-        .inbox = malloc(o->inbox_capacity),
-        .assembly = malloc(CW_GUARD_BEFORE + o->message_max + CW_GUARD_AFTER),
-        .message_max = o->message_max,
-        .fragments_max = o->fragments_max};
-    CHECK_EQ(cw_line_init(&self->line, self->engine, venue, o->role, &self->memory), CW_OK);
+    self->memory = (cw_line_memory){.receiver = {.role = o->role,
+                                                 .rx = malloc(cw_buffer_size(o->rx_capacity)),
+                                                 .rx_capacity = o->rx_capacity,
+                                                 .small = malloc(cw_buffer_size(o->small_size)),
+                                                 .small_size = o->small_size,
+                                                 .heap = {resize_block, NULL},
+                                                 .message_max = o->message_max,
+                                                 .fragments_max = o->fragments_max,
+                                                 .controls_max = o->controls_max},
+                                    .inbox = malloc(o->inbox_capacity),
+                                    .inbox_capacity = o->inbox_capacity};
+    CHECK_EQ(cw_line_init(&self->line, self->engine, venue, &self->memory), CW_OK);
     self->line.scanner.predicts = (uint8_t)o->predicts;
     cw_line_open(&self->line, 1, 1);
 }
@@ -97,9 +109,10 @@ static void session_open(session *self, const options *o) {
 static void session_close(session *self) {
     free(self->engine->quotes.rows);
     free(self->engine->trades.rows);
-    free(self->memory.rx);
+    cw_line_close(&self->line);
+    free(self->memory.receiver.rx);
+    free(self->memory.receiver.small);
     free(self->memory.inbox);
-    free(self->memory.assembly);
     free(self->engine_memory);
     bytes_free(&self->quotes);
     bytes_free(&self->trades);
@@ -159,11 +172,11 @@ static void check_fed(const session *self, uint32_t fed) {
         CHECK(engine->quotes.count == self->options.batch ||
               engine->trades.count == self->options.batch);
     if (fed & (CW_FED_BROKEN | CW_FED_CLOSED)) CHECK(self->line.is_done);
-    if (fed & CW_FED_BROKEN) CHECK(cw_code_name(self->line.error.code) != NULL);
+    if (fed & CW_FED_BROKEN) CHECK(cw_code_name(self->line.receiver.error.code) != NULL);
     CHECK_EQ(engine->ring.refused, 0);
-    CHECK(self->line.rx.consumed <= self->line.rx.parsed &&
-          self->line.rx.parsed <= self->line.rx.received &&
-          self->line.rx.received <= self->line.rx.capacity);
+    CHECK(self->line.receiver.rx.consumed <= self->line.receiver.rx.parsed &&
+          self->line.receiver.rx.parsed <= self->line.receiver.rx.received &&
+          self->line.receiver.rx.received <= self->line.receiver.rx.capacity);
 }
 
 /* Feed one read and drain until nothing more is to be said. */
@@ -209,12 +222,12 @@ static void check_same(const session *a, const session *b) {
     check_log("signals", &a->signals, &b->signals);
     check_log("inbox entries", &a->inbox, &b->inbox);
     CHECK_EQ(a->line.is_done, b->line.is_done);
-    CHECK_EQ(a->line.has_close, b->line.has_close);
-    CHECK_EQ(a->line.error.code, b->line.error.code);
-    CHECK_EQ(a->line.error.at, b->line.error.at);
-    CHECK_EQ(a->line.frames, b->line.frames);
+    CHECK_EQ(a->line.receiver.has_close, b->line.receiver.has_close);
+    CHECK_EQ(a->line.receiver.error.code, b->line.receiver.error.code);
+    CHECK_EQ(a->line.receiver.error.at, b->line.receiver.error.at);
+    CHECK_EQ(a->line.receiver.frames, b->line.receiver.frames);
     CHECK_EQ(a->line.messages, b->line.messages);
-    CHECK_EQ(a->line.controls, b->line.controls);
+    CHECK_EQ(a->line.inbox_count, b->line.inbox_count);
     CHECK_EQ(a->line.error_count, b->line.error_count);
     CHECK_BYTES(a->line.errors, b->line.errors, sizeof a->line.errors);
     CHECK_EQ(a->engine->messages, b->engine->messages);
@@ -227,7 +240,8 @@ static void check_same(const session *a, const session *b) {
     CHECK_EQ(a->engine->ring.head, b->engine->ring.head);
     if (!a->line.is_done) {
         CHECK_EQ(a->line.bytes, b->line.bytes);
-        CHECK_EQ(a->line.stream_at + a->line.rx.parsed, b->line.stream_at + b->line.rx.parsed);
+        CHECK_EQ(a->line.receiver.stream_at + a->line.receiver.rx.parsed,
+                 b->line.receiver.stream_at + b->line.receiver.rx.parsed);
     }
 }
 

@@ -147,14 +147,16 @@ static cw_engine *make_engine(void) {
 }
 
 static void make_line(cw_line *line, cw_engine *engine, uint16_t venue) {
-    cw_line_memory memory = {.rx = malloc(cw_buffer_size(1 << 14)),
-                             .rx_capacity = 1 << 14,
+    cw_line_memory memory = {.receiver = {.role = CW_CLIENT,
+                                          .rx = malloc(cw_buffer_size(1 << 14)),
+                                          .rx_capacity = 1 << 14,
+                                          .small = malloc(cw_buffer_size(4096)),
+                                          .small_size = 4096,
+                                          .message_max = 65536,
+                                          .fragments_max = 64},
                              .inbox_capacity = 4096,
-                             .inbox = malloc(4096),
-                             .assembly = malloc(CW_GUARD_BEFORE + 65536 + CW_GUARD_AFTER),
-                             .message_max = 65536,
-                             .fragments_max = 64};
-    CHECK_EQ(cw_line_init(line, engine, venue, CW_CLIENT, &memory), CW_OK);
+                             .inbox = malloc(4096)};
+    CHECK_EQ(cw_line_init(line, engine, venue, &memory), CW_OK);
     cw_line_open(line, 1, 1);
 }
 

@@ -64,8 +64,8 @@ static void check_entry(const session *s, size_t *at, uint8_t opcode, const char
 static void check_broken(const options *o, const bytes *stream, int code, uint64_t at) {
     session s = fed_with(o, stream);
     CHECK(s.fed & CW_FED_BROKEN);
-    CHECK_EQ(s.line.error.code, code);
-    CHECK_EQ(s.line.error.at, at);
+    CHECK_EQ(s.line.receiver.error.code, code);
+    CHECK_EQ(s.line.receiver.error.at, at);
     CHECK_EQ(s.line.is_done, 1);
     CHECK_EQ(s.engine->errors[code - CW_E_FIRST], 1);
     CHECK_EQ(cw_line_feed(&s.line, 0, 1, 1), 0);
@@ -93,7 +93,7 @@ static void test_quotes_trades_and_signals_of_whole_frames(void) {
     CHECK_EQ(q.ts_rx, 1000);
     CHECK_EQ(q.instrument, 1);
     CHECK_DOUBLE(q.bid, 101);
-    CHECK_EQ(s.line.frames, 3);
+    CHECK_EQ(s.line.receiver.frames, 3);
     CHECK_EQ(s.line.messages, 3);
     CHECK_EQ(s.line.bytes, stream.n);
     CHECK_EQ(s.line.error_count, 0);
@@ -125,13 +125,13 @@ static void put_conversation(bytes *stream, const uint8_t *mask) {
 static void check_conversation(const session *s) {
     size_t at = 0;
     CHECK(s->fed & CW_FED_CLOSED);
-    CHECK_EQ(s->line.has_close, 1);
+    CHECK_EQ(s->line.receiver.has_close, 1);
     CHECK_EQ(s->line.is_done, 1);
-    CHECK_EQ(s->line.error.code, 0);
+    CHECK_EQ(s->line.receiver.error.code, 0);
     CHECK_EQ(count_of(&s->quotes, sizeof(cw_quote)), 2);
     CHECK_EQ(s->line.messages, 4);
-    CHECK_EQ(s->line.frames, 10);
-    CHECK_EQ(s->line.controls, 5);
+    CHECK_EQ(s->line.receiver.frames, 10);
+    CHECK_EQ(s->line.inbox_count, 5);
     check_entry(s, &at, CW_PING, "are you there", 13);
     check_entry(s, &at, CW_PONG, "", 0);
     check_entry(s, &at, CW_TEXT, ACK, sizeof ACK - 1);
@@ -182,7 +182,7 @@ static void test_message_larger_than_the_receive_buffer(void) {
         s = fed_with(&o, &stream);
         CHECK_EQ(count_of(&s.quotes, sizeof(cw_quote)), 1);
         CHECK_EQ(s.line.messages, 2);
-        CHECK_EQ(s.line.frames, 2);
+        CHECK_EQ(s.line.receiver.frames, 2);
         CHECK_EQ(s.line.is_done, 0);
         session_close(&s);
         check_every_cut(&o, &stream);
@@ -205,7 +205,7 @@ static void test_frames_of_every_size_around_the_receive_buffer(void) {
         s = fed_with(&o, &stream);
         check_note("size %u", n);
         CHECK_EQ(s.line.messages, 2);
-        CHECK_EQ(s.line.controls, 1);
+        CHECK_EQ(s.line.inbox_count, 1);
         CHECK_EQ(count_of(&s.quotes, sizeof(cw_quote)), 1);
         session_close(&s);
         bytes_free(&stream);
@@ -232,7 +232,7 @@ static void test_okx_message_of_many_trades_fills_batch_after_batch(void) {
         CHECK_EQ(t.trade_id, i);
     }
     CHECK_EQ(s.line.messages, 2);
-    CHECK_EQ(s.line.controls, 1);
+    CHECK_EQ(s.line.inbox_count, 1);
     CHECK(s.records >= 2);
     session_close(&s);
     check_every_cut(&o, &stream);
@@ -329,7 +329,7 @@ static void test_control_message_larger_than_the_inbox_is_lost_and_counted(void)
     CHECK_EQ(s.line.error_count, 1);
     CHECK_EQ(s.line.errors[0].error.code, CW_E_MESSAGE_UNKNOWN);
     CHECK_EQ(s.line.errors[0].message, 1);
-    CHECK_EQ(s.line.controls, 2);
+    CHECK_EQ(s.line.inbox_count, 2);
     CHECK_EQ(s.line.is_done, 0);
     session_close(&s);
     check_every_cut(&o, &stream);
@@ -351,15 +351,15 @@ static void test_full_inbox_stops_the_feed_until_it_is_drained(void) {
     memcpy(cw_line_tail(&s.line, &free_size), stream.p, stream.n);
     fed = cw_line_feed(&s.line, (uint32_t)stream.n, 1, 1);
     CHECK_EQ(fed, CW_FED_MORE | CW_FED_CONTROL);
-    CHECK_EQ(s.line.controls, 544 / (8 + 28));
+    CHECK_EQ(s.line.inbox_count, 544 / (8 + 28));
     CHECK_EQ(cw_line_feed(&s.line, 0, 1, 1), CW_FED_MORE | CW_FED_CONTROL);
-    CHECK_EQ(s.line.controls, 544 / (8 + 28));
+    CHECK_EQ(s.line.inbox_count, 544 / (8 + 28));
     while (fed & CW_FED_MORE) {
         drain(&s);
         fed = cw_line_feed(&s.line, 0, 1, 1);
     }
     drain(&s);
-    CHECK_EQ(s.line.controls, 40);
+    CHECK_EQ(s.line.inbox_count, 40);
     CHECK_EQ(s.inbox.n, 40 * (8 + 25));
     session_close(&s);
     check_every_cut(&o, &stream);
@@ -615,14 +615,14 @@ static void test_text_that_ends_inside_a_character_breaks_the_line(void) {
     session s;
     put_frame(&stream, 0x81, NULL, "\"\xE2\x82", 3);
     s = fed_with(&o, &stream);
-    CHECK_EQ(s.line.error.code, CW_E_UTF8);
+    CHECK_EQ(s.line.receiver.error.code, CW_E_UTF8);
     session_close(&s);
     check_every_cut(&o, &stream);
     stream.n = 0;
     put_frame(&stream, 0x01, NULL, "\"", 1);
     put_frame(&stream, 0x80, NULL, "\xE2\x82", 2);
     s = fed_with(&o, &stream);
-    CHECK_EQ(s.line.error.code, CW_E_UTF8);
+    CHECK_EQ(s.line.receiver.error.code, CW_E_UTF8);
     session_close(&s);
     check_every_cut(&o, &stream);
     bytes_free(&stream);
@@ -656,11 +656,11 @@ static void test_close_payloads_valid_and_invalid(void) {
         put_frame(&stream, 0x88, NULL, CASES[i].payload, CASES[i].n);
         s = fed_with(&o, &stream);
         check_note("case %zu", i);
-        CHECK_EQ(s.line.error.code, CASES[i].code);
+        CHECK_EQ(s.line.receiver.error.code, CASES[i].code);
         CHECK_EQ(s.line.is_done, 1);
         CHECK_EQ((s.fed & CW_FED_CLOSED) != 0, CASES[i].code == 0);
         CHECK_EQ((s.fed & CW_FED_BROKEN) != 0, CASES[i].code != 0);
-        CHECK_EQ(s.line.has_close, CASES[i].code == 0);
+        CHECK_EQ(s.line.receiver.has_close, CASES[i].code == 0);
         CHECK_EQ(cw_line_feed(&s.line, 0, 1, 1), 0);
         session_close(&s);
         check_every_cut(&o, &stream);
@@ -711,7 +711,7 @@ static void test_reopened_line_forgets_the_stream_and_keeps_the_counters(void) {
     put_frame(&stream, 0x01, NULL, "{\"half\":", 8);
     put(&stream, "\x00\x05", 2);
     s = fed_with(&o, &stream);
-    CHECK_EQ(s.line.opcode, CW_TEXT);
+    CHECK_EQ(s.line.receiver.opcode, CW_TEXT);
     CHECK_EQ(cw_line_lose(&s.line, 1001, 1001), 0);
     CHECK_DOUBLE(s.engine->books.net_ask[0], INFINITY);
     CHECK_EQ(s.line.is_done, 1);
@@ -756,12 +756,12 @@ static void test_lines_beyond_the_limit_and_inboxes_too_small_are_refused(void) 
     session_open(&s, &o);
     memory = s.memory;
     memory.inbox_capacity = 100;
-    CHECK_EQ(cw_line_init(more, s.engine, 0, CW_CLIENT, &memory), CW_E_FRAME_TOO_BIG);
+    CHECK_EQ(cw_line_init(more, s.engine, 0, &memory), CW_E_FRAME_TOO_BIG);
     memory = s.memory;
-    memory.rx = malloc(cw_buffer_size(memory.rx_capacity));
-    CHECK_EQ(cw_line_init(more, s.engine, 0, CW_CLIENT, &memory), CW_OK);
-    CHECK_EQ(cw_line_init(more, s.engine, 0, CW_CLIENT, &memory), CW_FULL);
-    free(memory.rx);
+    memory.receiver.rx = malloc(cw_buffer_size(memory.receiver.rx_capacity));
+    CHECK_EQ(cw_line_init(more, s.engine, 0, &memory), CW_OK);
+    CHECK_EQ(cw_line_init(more, s.engine, 0, &memory), CW_FULL);
+    free(memory.receiver.rx);
     free(more);
     session_close(&s);
 }
@@ -825,7 +825,7 @@ static void test_6000_random_conversations_cut_at_random(void) {
         o.level = CW_LEVEL_BASE;
         o.predicts = 0;
         whole = fed_with(&o, &stream);
-        broken += whole.line.error.code != 0;
+        broken += whole.line.receiver.error.code != 0;
         for (int again = 0; again < 3; again++) {
             other = o;
             other.level = (cw_level)below(&d, LEVELS);
@@ -947,7 +947,7 @@ static void test_inbox_below_its_minimum_is_refused(void) {
     session_open(&s, &o);
     memory = s.memory;
     memory.inbox_capacity = CW_LINE_INBOX_MIN - 1;
-    CHECK_EQ(cw_line_init(more, s.engine, 0, CW_CLIENT, &memory), CW_E_FRAME_TOO_BIG);
+    CHECK_EQ(cw_line_init(more, s.engine, 0, &memory), CW_E_FRAME_TOO_BIG);
     free(more);
     session_close(&s);
 }
@@ -962,8 +962,8 @@ static void test_receive_buffer_smaller_than_a_control_frame(void) {
     cw_line_memory memory;
     session_open(&s, &o);
     memory = s.memory;
-    memory.rx_capacity = 100;
-    if (cw_line_init(more, s.engine, 0, CW_CLIENT, &memory) == CW_OK) {
+    memory.receiver.rx_capacity = 100;
+    if (cw_line_init(more, s.engine, 0, &memory) == CW_OK) {
         uint32_t free_size;
         put_frame(&stream, 0x89, NULL, payload, sizeof payload);
         cw_line_open(more, 1, 1);

@@ -1,9 +1,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crosswire.kernels.base cimport cw_error
-from crosswire.kernels.buffer cimport cw_buffer
 from crosswire.kernels.engine cimport cw_engine
-from crosswire.kernels.frame cimport cw_role
+from crosswire.kernels.receiver cimport cw_receiver, cw_receiver_terms
 from crosswire.kernels.scan cimport cw_scanner
 
 cdef extern from "crosswire/line.h" nogil:
@@ -27,32 +26,25 @@ cdef extern from "crosswire/line.h" nogil:
 
     ctypedef struct cw_line:
         cw_engine *engine
-        cw_buffer rx
+        cw_receiver receiver
         cw_scanner scanner
         uint8_t *inbox
         uint32_t inbox_len
         uint16_t id
         uint8_t is_done
-        uint8_t has_close
         uint64_t bytes
-        uint64_t frames
         uint64_t messages
-        uint64_t controls
-        cw_error error
         uint64_t error_count
         cw_line_error errors[16]
 
     ctypedef struct cw_line_memory:
-        void *rx
-        uint32_t rx_capacity
-        uint32_t inbox_capacity
+        cw_receiver_terms receiver
         uint8_t *inbox
-        uint8_t *assembly
-        uint32_t message_max
-        uint32_t fragments_max
+        uint32_t inbox_capacity
 
-    int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue, cw_role role,
+    int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue,
                      const cw_line_memory *memory) noexcept
+    void cw_line_close(cw_line *self) noexcept
     void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now) noexcept
     uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now) noexcept
     uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size) noexcept

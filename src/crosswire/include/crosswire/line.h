@@ -1,21 +1,20 @@
 /* line.h — one connection's bytes, from the receive buffer to the ring: the whole hot path.
  *
  * The receive engine writes at cw_line_tail, then calls cw_line_feed with ONE stamp per read and
- * calls it again with n = 0 while it says CW_FED_MORE. Nothing here allocates. */
+ * calls it again with n = 0 while it says CW_FED_MORE. Nothing here allocates but the receiver, for
+ * messages that are larger than its small block. */
 #ifndef CROSSWIRE_LINE_H
 #define CROSSWIRE_LINE_H
 
-#include "buffer.h"
 #include "engine.h"
-#include "frame.h"
-#include "utf8.h"
+#include "receiver.h"
 
 /* Bits that cw_line_feed returns. */
 #define CW_FED_MORE 0x1u     /* stopped early: call again with n = 0 */
 #define CW_FED_SIGNALS 0x2u  /* the ring holds signals */
 #define CW_FED_CONTROL 0x4u  /* the inbox holds messages for the control plane */
 #define CW_FED_RECORDS 0x8u  /* a batch is full */
-#define CW_FED_BROKEN 0x10u  /* protocol error: line->error; the connection must be failed */
+#define CW_FED_BROKEN 0x10u  /* receiver.error: the connection must be failed */
 #define CW_FED_CLOSED 0x20u  /* a close frame was received: nothing more is read */
 
 /* One entry of the inbox: this head, then `len` bytes, padded to 4. */
@@ -36,51 +35,41 @@ typedef struct cw_line_error {
 
 struct cw_line {
     cw_engine *engine;
-    cw_buffer rx;
+    cw_receiver receiver;
     cw_scanner scanner;
     uint8_t *inbox;
     uint32_t inbox_len, inbox_capacity;
-    uint8_t *assembly; /* fragments and frames larger than the receive buffer; guards around */
-    uint32_t assembly_len, message_max;
-    uint32_t fragment_count, fragments_max;
-    cw_utf8 utf8;
-    cw_frame streamed;     /* a frame whose payload goes to the assembly piece by piece */
-    uint64_t streamed_len; /* bytes of it that have arrived */
+    cw_message held; /* taken from the receiver, and waits for room in the inbox */
     uint16_t id;
-    uint8_t role;
-    uint8_t opcode; /* of the fragmented message in progress, 0: none */
-    uint8_t is_streaming;
-    uint8_t is_done; /* broken or closed: nothing more is read */
-    uint8_t has_close;
+    uint8_t has_held;
+    uint8_t is_done;      /* broken, closed or lost: nothing more is read */
     uint8_t last_scanned; /* kind of the last record: where the next one is written */
+    uint8_t reserved[3];
     int64_t ts_rx, mono_rx;
-    uint64_t bytes, frames, messages, controls;
-    uint64_t stream_at; /* stream offset of rx.data[0] */
-    cw_error error;     /* of the protocol */
-    uint64_t error_count;
+    uint64_t bytes, messages;
+    uint64_t inbox_count; /* entries that were put there */
+    uint64_t error_count; /* messages that were lost to an error */
     cw_line_error errors[CW_LINE_ERRORS];
     cw_record scratch; /* where records go that nobody wants as rows */
 };
 
 typedef struct cw_line cw_line;
 
-#define CW_LINE_RX_MIN 256    /* a whole control frame, and more */
 #define CW_LINE_INBOX_MIN 544 /* four control frames */
 
 typedef struct cw_line_memory {
-    void *rx;       /* cw_buffer_size(rx_capacity) bytes */
-    uint32_t rx_capacity;
-    uint32_t inbox_capacity;
+    cw_receiver_terms receiver; /* checks_text is the line's to say */
     uint8_t *inbox;
-    uint8_t *assembly; /* CW_GUARD_BEFORE + message_max + CW_GUARD_AFTER bytes */
-    uint32_t message_max;
-    uint32_t fragments_max;
+    uint32_t inbox_capacity;
 } cw_line_memory;
 
 /* Make a line of `venue`. CW_FULL when the engine has no room for another; CW_E_FRAME_TOO_BIG
  * when the receive buffer or the inbox is below its minimum. */
-int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue, cw_role role,
+int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue,
                  const cw_line_memory *memory);
+
+/* Give back what the heap gave. */
+void cw_line_close(cw_line *self);
 
 /* The connection is open (again): forget all stream state, keep the counters and templates. */
 void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now);
@@ -95,8 +84,8 @@ uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size);
  * Returns CW_FED_ bits; 0: all was read and nothing needs attention. */
 uint32_t cw_line_feed(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx);
 
-/* Fail the connection with an error `at` bytes behind the next one to be parsed; for the parts of
- * a line. Returns CW_FED_BROKEN. */
-uint32_t cw_line_break(cw_line *self, int code, uint64_t at);
+/* The connection is broken by the receiver's error; for the parts of a line. Returns
+ * CW_FED_BROKEN. */
+uint32_t cw_line_break(cw_line *self);
 
 #endif

@@ -1,0 +1,251 @@
+/* receiver.c — a connection's frames, put together; a frame is taken whole or piece by piece. */
+#include "crosswire/receiver.h"
+
+#define SECOND_NS 1000000000
+
+enum { GO_ON = -1 }; /* a step was made and there may be another */
+
+/* ---- life ---- */
+
+int cw_receiver_init(cw_receiver *self, const cw_ops *ops, const cw_receiver_terms *terms) {
+    if (terms->rx_capacity < CW_RECEIVER_RX_MIN || terms->message_max > 1u << 31)
+        return CW_E_FRAME_TOO_BIG;
+    memset(self, 0, sizeof *self);
+    cw_buffer_init(&self->rx, terms->rx, terms->rx_capacity);
+    self->ops = ops;
+    self->heap = terms->heap;
+    self->small = (uint8_t *)terms->small + CW_GUARD_BEFORE;
+    self->small_size = terms->small_size;
+    self->message_max = terms->message_max;
+    self->fragments_max = terms->fragments_max;
+    self->controls_max = terms->controls_max;
+    self->role = (uint8_t)terms->role;
+    self->checks_text = terms->checks_text != 0;
+    return CW_OK;
+}
+
+static void give_back(cw_receiver *self) {
+    if (!self->large) return;
+    (void)self->heap.resize(self->heap.user, self->large - CW_GUARD_BEFORE, 0);
+    self->large = NULL;
+}
+
+void cw_receiver_open(cw_receiver *self) {
+    give_back(self);
+    cw_buffer_clear(&self->rx);
+    self->opcode = self->is_streaming = self->has_close = 0;
+    self->assembled = self->fragment_count = self->second_count = 0;
+    self->front_len = self->view_len = 0;
+    self->stream_at = 0;
+    memset(&self->utf8, 0, sizeof self->utf8);
+    memset(&self->error, 0, sizeof self->error);
+}
+
+void cw_receiver_close(cw_receiver *self) { give_back(self); }
+
+int cw_receiver_fail(cw_receiver *self, int code, uint64_t at) {
+    self->error.code = code;
+    self->error.at = at;
+    return code;
+}
+
+/* Fail `at` bytes behind the next one to be parsed. */
+static int fail(cw_receiver *self, int code, uint64_t at) {
+    return cw_receiver_fail(self, code, self->stream_at + self->rx.parsed + at);
+}
+
+int cw_receiver_commit(cw_receiver *self, uint32_t n) {
+    if (cw_buffer_commit(&self->rx, n) != CW_OK) return fail(self, CW_E_FRAME_TOO_BIG, 0);
+    return CW_OK;
+}
+
+void cw_receiver_compact(cw_receiver *self) {
+    if (!self->error.code) cw_receiver_settle(self);
+    self->rx.consumed = self->rx.parsed;
+    self->stream_at += self->rx.consumed;
+    cw_buffer_compact(&self->rx);
+}
+
+/* ---- text ---- */
+
+/* Check that more bytes go on with a text. CW_OK, or CW_E_UTF8 with the bad byte in *at. */
+static int check_text(cw_receiver *self, const uint8_t *p, size_t n, size_t *at) {
+    size_t ascii = self->utf8.need ? 0 : self->ops->ascii_prefix(p, n);
+    int code;
+    if (CW_LIKELY(ascii == n)) return CW_OK;
+    code = cw_utf8_feed(&self->utf8, p + ascii, n - ascii, at);
+    *at += ascii;
+    return code;
+}
+
+/* Unmask and check what is there of the payload of the frame at rx.parsed, of which front_len
+ * bytes are done; n bytes of it are there. */
+static int check_front(cw_receiver *self, const cw_frame *frame, uint32_t n) {
+    uint8_t *p = self->rx.data + self->rx.parsed + frame->header_len + self->front_len;
+    uint32_t fresh = n - self->front_len;
+    size_t at = 0;
+    if (frame->is_masked) self->ops->mask(p, fresh, frame->mask, self->front_len);
+    if (self->front_len == 0) memset(&self->utf8, 0, sizeof self->utf8);
+    if (frame->opcode == CW_TEXT && check_text(self, p, fresh, &at) != CW_OK)
+        return fail(self, CW_E_UTF8, frame->header_len + self->front_len + at);
+    self->front_len = n;
+    return CW_OK;
+}
+
+/* ---- the assembly ---- */
+
+static uint8_t *assembly(const cw_receiver *self) { return self->large ? self->large : self->small; }
+
+/* Make room for n more bytes, which message_max allows. 0 when there is no memory. */
+static int make_room(cw_receiver *self, uint32_t n) {
+    uint8_t *block;
+    if (self->large || n <= self->small_size - self->assembled) return 1;
+    block = self->heap.resize(self->heap.user, NULL, cw_buffer_size(self->message_max));
+    if (!block) return 0;
+    self->large = block + CW_GUARD_BEFORE;
+    memcpy(self->large, self->small, self->assembled);
+    return 1;
+}
+
+/* Begin to copy a fragment, or a frame that does not fit the receive buffer, to the assembly. */
+static int begin_stream(cw_receiver *self, const cw_frame *frame) {
+    if (frame->opcode != CW_CONTINUATION) {
+        self->opcode = frame->opcode;
+        self->assembled = self->fragment_count = 0;
+    }
+    if (frame->payload_len > self->message_max - self->assembled)
+        return fail(self, CW_E_FRAME_TOO_BIG, 2);
+    if (++self->fragment_count > self->fragments_max)
+        return fail(self, CW_E_FRAME_FRAGMENTS, 0);
+    self->streamed = *frame;
+    self->streamed_len = 0;
+    self->is_streaming = 1;
+    self->rx.parsed += frame->header_len;
+    return GO_ON;
+}
+
+/* The message in the assembly is whole. */
+static int take_assembled(cw_receiver *self, cw_message *out) {
+    *out = (cw_message){assembly(self), 0, self->assembled, self->opcode, 0, {0}};
+    self->opcode = 0;
+    return CW_OK;
+}
+
+/* Copy what has arrived of the streamed frame; at the message's end, take it. */
+static int stream(cw_receiver *self, cw_message *out) {
+    uint64_t left = self->streamed.payload_len - self->streamed_len;
+    uint32_t have = self->rx.received - self->rx.parsed;
+    uint32_t n = left < have ? (uint32_t)left : have;
+    uint8_t *to;
+    size_t at = 0;
+    if (!make_room(self, n)) return fail(self, CW_E_MEMORY, 0);
+    to = assembly(self) + self->assembled;
+    memcpy(to, self->rx.data + self->rx.parsed, n);
+    if (self->streamed.is_masked)
+        self->ops->mask(to, n, self->streamed.mask, self->streamed_len);
+    if (self->opcode == CW_TEXT && check_text(self, to, n, &at) != CW_OK)
+        return fail(self, CW_E_UTF8, at);
+    self->assembled += n;
+    self->streamed_len += n;
+    self->rx.parsed += n;
+    if (self->streamed_len < self->streamed.payload_len) return CW_NEED_MORE;
+    self->is_streaming = 0;
+    if (self->streamed.is_final && self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
+        return fail(self, CW_E_UTF8, 0);
+    self->frames++;
+    return self->streamed.is_final ? take_assembled(self, out) : GO_ON;
+}
+
+/* ---- frames ---- */
+
+/* Count a control frame; CW_E_FRAME_FLOOD when too many came within a second. */
+static int count_control(cw_receiver *self, int64_t mono_now) {
+    if (mono_now - self->second_began >= SECOND_NS || !self->second_count) {
+        self->second_began = mono_now;
+        self->second_count = 0;
+    }
+    self->controls++;
+    if (++self->second_count > self->controls_max && self->controls_max)
+        return fail(self, CW_E_FRAME_FLOOD, 0);
+    return CW_OK;
+}
+
+static int check_close(cw_receiver *self, const cw_frame *frame, const uint8_t *p) {
+    uint32_t n = (uint32_t)frame->payload_len;
+    cw_utf8 utf8 = {0, 0, 0};
+    size_t at = 0;
+    if (n == 1 || (n >= 2 && !cw_close_code_is_valid((uint32_t)p[0] << 8 | p[1])))
+        return fail(self, CW_E_FRAME_CLOSE, frame->header_len);
+    if (n <= 2) return CW_OK;
+    if (cw_utf8_feed(&utf8, p + 2, n - 2, &at) != CW_OK)
+        return fail(self, CW_E_UTF8, frame->header_len + 2 + at);
+    if (!cw_utf8_is_whole(&utf8)) return fail(self, CW_E_UTF8, frame->header_len + n);
+    return CW_OK;
+}
+
+/* A control frame or an unfragmented message, whole in the receive buffer. */
+static int take_frame(cw_receiver *self, const cw_frame *frame, int64_t mono_now,
+                      cw_message *out) {
+    uint8_t *payload = self->rx.data + self->rx.parsed + frame->header_len;
+    uint32_t n = (uint32_t)frame->payload_len;
+    int code = CW_OK;
+    if (frame->opcode >= CW_CLOSE) {
+        if (frame->is_masked) self->ops->mask(payload, n, frame->mask, 0);
+        if ((code = count_control(self, mono_now)) != CW_OK) return code;
+        if (frame->opcode == CW_CLOSE) {
+            code = check_close(self, frame, payload);
+            self->has_close = code == CW_OK;
+        }
+    } else if (self->checks_text || frame->is_masked) {
+        if ((code = check_front(self, frame, n)) != CW_OK) return code;
+        if (frame->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
+            code = fail(self, CW_E_UTF8, frame->header_len + n);
+    }
+    if (code != CW_OK) return code;
+    *out = (cw_message){payload, self->stream_at + self->rx.parsed + frame->header_len, n,
+                        frame->opcode, 1, {0}};
+    self->view_len = frame->header_len + n;
+    return CW_OK;
+}
+
+/* What a frame's place among others forbids. */
+static int check_place(cw_receiver *self, const cw_frame *frame) {
+    int is_continued = frame->opcode == CW_CONTINUATION;
+    if (CW_UNLIKELY(is_continued != (self->opcode != 0)))
+        return fail(self, CW_E_FRAME_CONTINUATION, 0);
+    if (CW_UNLIKELY(frame->payload_len > self->message_max))
+        return fail(self, CW_E_FRAME_TOO_BIG, 2);
+    return CW_OK;
+}
+
+static int take_step(cw_receiver *self, int64_t mono_now, cw_message *out) {
+    uint32_t have = self->rx.received - self->rx.parsed, at;
+    cw_frame frame;
+    int code;
+    if (self->is_streaming) return stream(self, out);
+    code = cw_frame_read(self->rx.data + self->rx.parsed, have, (cw_role)self->role, &frame, &at);
+    if (CW_UNLIKELY(code != CW_OK)) return code == CW_NEED_MORE ? code : fail(self, code, at);
+    if (CW_LIKELY(frame.opcode < CW_CLOSE)) {
+        if ((code = check_place(self, &frame)) != CW_OK) return code;
+        if (CW_UNLIKELY(!frame.is_final || frame.opcode == CW_CONTINUATION ||
+                        frame.payload_len > self->rx.capacity - CW_FRAME_HEADER_MAX)) {
+            if (frame.opcode != CW_CONTINUATION) memset(&self->utf8, 0, sizeof self->utf8);
+            return begin_stream(self, &frame);
+        }
+    }
+    have -= frame.header_len;
+    if (have >= frame.payload_len) return take_frame(self, &frame, mono_now, out);
+    if (frame.opcode >= CW_CLOSE) return CW_NEED_MORE;
+    code = check_front(self, &frame, have);
+    return code == CW_OK ? CW_NEED_MORE : code;
+}
+
+int cw_receiver_next(cw_receiver *self, int64_t mono_now, cw_message *out) {
+    int code = GO_ON;
+    if (CW_UNLIKELY(self->error.code)) return self->error.code;
+    cw_receiver_settle(self);
+    if (self->has_close) return CW_NEED_MORE;
+    if (!self->opcode) give_back(self);
+    while (code == GO_ON) code = take_step(self, mono_now, out); /* each takes a frame */
+    return code;
+}
