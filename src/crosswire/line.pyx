@@ -266,15 +266,17 @@ cdef class Line:
     @property
     def error(self):
         """The protocol error that broke the connection, as a VenueError, or None."""
-        if self.c.receiver.error.code == 0:
+        cdef int code = self.c.receiver.error.code
+        if code == CW_OK:
             return None
-        return VenueError(cw_code_name(self.c.receiver.error.code).decode(), self.c.receiver.error.at,
-                          cw_code_text(self.c.receiver.error.code).decode())
+        return VenueError(cw_code_name(code).decode(), self.c.receiver.error.at,
+                          cw_code_text(code).decode())
 
     @property
     def close_code(self):
         """The close code that answers :attr:`error`."""
-        return cw_close_code_for(self.c.receiver.error.code) if self.c.receiver.error.code else 1000
+        cdef int code = self.c.receiver.error.code
+        return cw_close_code_for(code) if code else 1000
 
     @property
     def byte_count(self):
