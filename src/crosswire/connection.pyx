@@ -1,0 +1,403 @@
+"""One WebSocket connection without I/O: bytes in, messages out, and the other way round.
+
+RFC 6455, both roles, behind the upgrade. What arrives is put together by ``cw_receiver``; pings are
+answered, the closing handshake is kept, and a peer that breaks the protocol is told so with the
+right code. Whoever owns the socket writes :meth:`Connection.data_to_send` after every call that may
+have left something there.
+
+Rules:
+1. A close is sent once, and nothing behind it.
+2. A received close is answered with its code; data that comes between our close and the peer's is
+   still handed out.
+3. The first error is the last: it is answered with a close, and nothing more is read.
+4. At most 16 pings of one round are answered, and of those beyond them the newest, as section
+   5.5.3 allows.
+"""
+
+import enum
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memcpy
+
+from crosswire.kernels.base cimport CW_NEED_MORE, CW_OK, cw_code_name, cw_code_text
+from crosswire.kernels.buffer cimport cw_buffer_size
+from crosswire.kernels.frame cimport (
+    CW_BINARY, CW_CLIENT, CW_CLOSE, CW_CONTINUATION, CW_FRAME_HEADER_MAX, CW_PING, CW_PONG,
+    CW_SERVER, CW_TEXT, cw_close_code_for, cw_close_code_is_valid, cw_frame_write, cw_opcode,
+)
+from crosswire.kernels.ops cimport CW_LEVEL_AVX512, cw_ops, cw_ops_for
+from crosswire.kernels.receiver cimport (
+    cw_message, cw_receiver, cw_receiver_close, cw_receiver_commit, cw_receiver_compact,
+    cw_receiver_init, cw_receiver_next, cw_receiver_open, cw_receiver_tail, cw_receiver_terms,
+)
+from crosswire.records cimport _Block, c_heap, new_block
+
+from .errors import UsageError, VenueError
+
+__all__ = ["Connection", "ConnectionState", "Opcode"]
+
+PONGS_MAX = 16
+MASKS_AT_ONCE = 256  # drawn from the source of randomness in one call
+
+cdef enum:
+    SMALL_SIZE = 1 << 16
+    CONTROL_MAX = 125
+    NO_STATUS = 1005
+    ABNORMAL = 1006
+
+
+class Opcode(enum.IntEnum):
+    """What a message or control frame is."""
+
+    TEXT = CW_TEXT
+    BINARY = CW_BINARY
+    CLOSE = CW_CLOSE
+    PING = CW_PING
+    PONG = CW_PONG
+
+
+class ConnectionState(enum.Enum):
+    """Where a connection is in its life, behind the upgrade."""
+
+    OPEN = "open"
+    CLOSING = "closing"
+    """We sent a close and wait for the peer's."""
+    CLOSED = "closed"
+    """Both closes were sent, or the protocol was broken, or the stream ended."""
+
+
+_OPEN, _CLOSING, _CLOSED = ConnectionState.OPEN, ConnectionState.CLOSING, ConnectionState.CLOSED
+
+
+@cython.final
+cdef class _Span:
+    """Bytes of a receive buffer for Python, writable where the next ones go. It keeps their memory
+    and not the connection."""
+
+    cdef object owner
+    cdef uint8_t *start
+    cdef Py_ssize_t size
+    cdef bint is_read_only
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.start, self.size, self.is_read_only, flags)
+
+
+@cython.no_gc_clear  # the collector would take the receiver's memory from under __dealloc__
+@cython.final
+cdef class Connection:
+    """One WebSocket connection, behind its upgrade.
+
+    Args:
+        is_server: the role: a server reads masked frames and writes plain ones.
+        random_bytes: source of ``n`` unpredictable bytes, for the masks of a client.
+        read_size: bytes that one read may bring, 256 to 2^24.
+        message_max: largest message in bytes, at most 2^30; a larger one closes with 1009.
+        fragments_max: most fragments of one message; more close with 1009.
+        controls_max: most control frames in one second; more close with 1008. 0: any number.
+
+    Attributes:
+        state: a :class:`ConnectionState`.
+        close_code, close_reason: what the peer's close said: 1005 where it gave no code, 1006 where
+            the stream ended without a close; ``None`` before the end.
+
+    Raises:
+        UsageError: a size is out of range, or a client has no source of randomness.
+    """
+
+    cdef cw_receiver c
+    cdef const cw_ops *ops
+    cdef _Block rx, small
+    cdef bint is_server
+    cdef uint32_t read_size
+    cdef _Span tail
+    cdef int64_t mono_now
+    cdef object random_bytes
+    cdef bytes masks
+    cdef Py_ssize_t masks_used
+    cdef list outgoing
+    cdef list pongs
+    cdef bint is_fragmented
+    cdef bint has_sent_close
+    cdef readonly object state
+    cdef readonly object close_code
+    cdef readonly str close_reason
+
+    def __cinit__(self, *, bint is_server, random_bytes=None, uint32_t read_size=65536,
+                  uint32_t message_max=1 << 20, uint32_t fragments_max=65536,
+                  uint32_t controls_max=1000):
+        cdef cw_receiver_terms terms
+        if not 256 <= read_size <= 1 << 24 or message_max > 1 << 30:
+            raise UsageError("read_size must be 256..2^24 and message_max at most 2^30")
+        if not is_server and random_bytes is None:
+            raise UsageError("a client needs random_bytes for its masks")
+        self.is_server = is_server
+        self.random_bytes = random_bytes
+        self.read_size = read_size
+        self.rx = new_block(cw_buffer_size(2 * read_size))
+        self.small = new_block(cw_buffer_size(SMALL_SIZE))
+        self.ops = cw_ops_for(CW_LEVEL_AVX512)
+        terms.role = CW_SERVER if is_server else CW_CLIENT
+        terms.checks_text = 1
+        terms.rx = self.rx.data
+        terms.rx_capacity = 2 * read_size
+        terms.small = self.small.data
+        terms.small_size = SMALL_SIZE
+        terms.heap = c_heap()
+        terms.message_max = message_max
+        terms.fragments_max = fragments_max
+        terms.controls_max = controls_max
+        if cw_receiver_init(&self.c, self.ops, &terms) != CW_OK:
+            raise UsageError("impossible sizes")
+        cw_receiver_open(&self.c)
+        self.tail = self._span(NULL, 0, False)
+        self.masks = b""
+        self.outgoing = []
+        self.pongs = []
+        self.state = _OPEN
+
+    def __dealloc__(self):
+        cw_receiver_close(&self.c)
+
+    # ---- bytes in
+
+    def window(self):
+        """Return a writable memoryview of where the next bytes go, valid until the next call; it
+        is never empty."""
+        cdef uint32_t size
+        cw_receiver_compact(&self.c)
+        self.tail.start = cw_receiver_tail(&self.c, &size)
+        self.tail.size = size if size < self.read_size else self.read_size
+        return PyMemoryView_FromObject(self.tail)
+
+    def received(self, uint32_t n, int64_t mono_rx):
+        """Say that ``n`` bytes were written into the window.
+
+        Args:
+            mono_rx: monotonic ns of the read.
+
+        Raises:
+            UsageError: more bytes than the window has.
+        """
+        if n > self.tail.size:
+            raise UsageError(f"{n} bytes received into a window of {self.tail.size}")
+        self.tail.size = 0
+        self.mono_now = mono_rx
+        cw_receiver_commit(&self.c, n)
+
+    def next_message(self):
+        """Return the next (opcode, payload) that came, or ``None`` when more bytes are needed.
+
+        The payload is a read-only memoryview, valid until the next call of any method. A ping was
+        answered, a close handled, when it is returned. Behind an error or a close there is nothing.
+        """
+        cdef cw_message message
+        cdef int code
+        if self.state is _CLOSED:
+            return None
+        code = cw_receiver_next(&self.c, self.mono_now, &message)
+        if code == CW_NEED_MORE:
+            return None
+        if code != CW_OK:
+            self._end(cw_close_code_for(code), b"")
+            self.state = _CLOSED
+            return None
+        if message.opcode == CW_PING:
+            self._note_ping(PyBytes_FromStringAndSize(<char *>message.payload, message.len))
+        elif message.opcode == CW_CLOSE:
+            self._take_close(message.payload, message.len)
+        return message.opcode, PyMemoryView_FromObject(
+            self._span(message.payload, message.len, True))
+
+    def receive(self, data, int64_t mono_rx=0):
+        """Take bytes of any length; yield every (opcode, payload) as :meth:`next_message` does.
+
+        Raises:
+            UsageError: the generator before was not run to its end.
+        """
+        cdef Py_ssize_t at = 0, n
+        view = memoryview(data).cast("B")
+        while at < len(view) and self.state is not _CLOSED:
+            window = self.window()
+            n = min(len(window), len(view) - at)
+            window[:n] = view[at:at + n]
+            self.received(n, mono_rx)
+            at += n
+            while (message := self.next_message()) is not None:
+                yield message
+
+    def receive_eof(self):
+        """Say that the stream ended; without a close before, that is code 1006."""
+        if self.close_code is None:
+            self.close_code, self.close_reason = ABNORMAL, ""
+        self.state = _CLOSED
+
+    # ---- messages out
+
+    def send(self, int opcode, payload=b"", *, bint is_final=True):
+        """Put one message, or a fragment of one, in line.
+
+        Args:
+            opcode: TEXT or BINARY; fragments behind the first are put with the same opcode.
+            payload: bytes-like; that text is UTF-8 is the caller's care.
+            is_final: ``False``: more fragments follow.
+
+        Raises:
+            UsageError: another opcode, or the connection is not open.
+        """
+        if opcode not in (CW_TEXT, CW_BINARY):
+            raise UsageError(f"opcode {opcode} is no message; see ping(), pong() and close()")
+        self._check_open()
+        self._put(<cw_opcode>(CW_CONTINUATION if self.is_fragmented else opcode), payload, is_final)
+        self.is_fragmented = not is_final
+
+    def ping(self, payload=b""):
+        """Put a ping in line, of at most 125 bytes.
+
+        Raises:
+            UsageError: it is longer, or the connection is not open.
+        """
+        self._put_control(CW_PING, payload)
+
+    def pong(self, payload=b""):
+        """Put an unasked pong in line; pings are answered without it. Raises as :meth:`ping`."""
+        self._put_control(CW_PONG, payload)
+
+    def close(self, int code=1000, str reason=""):
+        """Begin the closing handshake; does nothing when a close was sent before.
+
+        Raises:
+            UsageError: a code that may not be sent, or a reason longer than 123 bytes.
+        """
+        cdef bytes text = reason.encode()
+        if not cw_close_code_is_valid(code):
+            raise UsageError(f"close code {code} may not be sent")
+        if len(text) > CONTROL_MAX - 2:
+            raise UsageError(f"the reason has {len(text)} bytes; a close takes 123")
+        if self.has_sent_close:
+            return
+        self._end(code, text)
+        if self.state is _OPEN:
+            self.state = _CLOSING
+
+    def put_frames(self, bytes frames):
+        """Put ready-made frames in line, as a server does that encodes once for many readers.
+
+        Raises:
+            UsageError: the connection is not open, or a fragmented message is under way.
+        """
+        self._check_open()
+        if self.is_fragmented:
+            raise UsageError("a fragmented message is under way")
+        self.outgoing.append(frames)
+
+    def data_to_send(self):
+        """Return the bytes that are to be written to the socket now; empty when there are none."""
+        cdef bytes payload
+        for payload in self.pongs:
+            self._put(CW_PONG, payload, True)
+        self.pongs.clear()
+        data = self.outgoing[0] if len(self.outgoing) == 1 else b"".join(self.outgoing)
+        self.outgoing.clear()
+        return data
+
+    # ---- what there is
+
+    @property
+    def error(self):
+        """What broke the connection, as a VenueError with its stream offset, or ``None``."""
+        cdef int code = self.c.error.code
+        if code == CW_OK:
+            return None
+        return VenueError(cw_code_name(code).decode(), self.c.error.at,
+                          cw_code_text(code).decode())
+
+    @property
+    def frame_count(self):
+        """Frames received."""
+        return self.c.frames
+
+    # ---- steps
+
+    cdef _Span _span(self, uint8_t *start, Py_ssize_t size, bint is_read_only):
+        cdef _Span span = _Span.__new__(_Span)
+        span.owner = self if is_read_only else self.rx
+        span.start = start
+        span.size = size
+        span.is_read_only = is_read_only
+        return span
+
+    cdef int _check_open(self) except -1:
+        if self.has_sent_close or self.state is not _OPEN:
+            raise UsageError(f"the connection is {self.state.value}; nothing more can be sent")
+        return 0
+
+    cdef int _note_ping(self, bytes payload) except -1:
+        if self.has_sent_close:
+            return 0
+        if len(self.pongs) == PONGS_MAX:
+            self.pongs[PONGS_MAX - 1] = payload
+        else:
+            self.pongs.append(payload)
+        return 0
+
+    cdef int _take_close(self, const uint8_t *p, uint32_t n) except -1:
+        if n < 2:
+            self.close_code, self.close_reason = NO_STATUS, ""
+        else:
+            self.close_code = p[0] << 8 | p[1]
+            self.close_reason = (<char *>p)[2:n].decode()
+        self._end(self.close_code if n else 0, b"")
+        self.state = _CLOSED
+        return 0
+
+    cdef int _end(self, int code, bytes reason) except -1:
+        """Put the one close in line, without a code where it is 0, and pings' answers before it."""
+        if self.has_sent_close:
+            return 0
+        for payload in self.pongs:
+            self._put(CW_PONG, payload, True)
+        self.pongs.clear()
+        self._put(CW_CLOSE, code.to_bytes(2, "big") + reason if code else b"", True)
+        self.has_sent_close = True
+        return 0
+
+    cdef int _put_control(self, cw_opcode opcode, payload) except -1:
+        self._check_open()
+        if len(payload) > CONTROL_MAX:
+            raise UsageError(f"a control frame takes {CONTROL_MAX} bytes, not {len(payload)}")
+        return self._put(opcode, payload, True)
+
+    cdef int _put(self, cw_opcode opcode, payload, bint is_final) except -1:
+        cdef Py_buffer view
+        cdef uint8_t header[CW_FRAME_HEADER_MAX]
+        cdef const uint8_t *key = NULL if self.is_server else self._next_mask()
+        cdef uint32_t n
+        cdef uint8_t *out
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        try:
+            n = cw_frame_write(header, opcode, is_final, view.len, key)
+            frame = PyBytes_FromStringAndSize(NULL, n + view.len)
+            out = <uint8_t *>PyBytes_AS_STRING(frame)
+            memcpy(out, header, n)
+            memcpy(out + n, view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+        if key is not NULL:
+            self.ops.mask(out + n, len(frame) - n, key, 0)
+        self.outgoing.append(frame)
+        return 0
+
+    cdef const uint8_t *_next_mask(self) except NULL:
+        """Four unpredictable bytes, each used once; valid until the next call."""
+        if self.masks_used + 4 > len(self.masks):
+            self.masks = self.random_bytes(4 * MASKS_AT_ONCE)
+            self.masks_used = 0
+            if len(self.masks) < 4:
+                raise UsageError("random_bytes gave fewer bytes than it was asked for")
+        self.masks_used += 4
+        return <const uint8_t *>PyBytes_AS_STRING(self.masks) + self.masks_used - 4
