@@ -11,16 +11,15 @@ static const uint8_t MASK[4] = {0x37, 0xFA, 0x21, 0x3D};
 
 /* ---- helpers ---- */
 
-static session fed_with(const options *o, const bytes *stream) {
-    session s;
-    session_open(&s, o);
-    receive(&s, stream->p, stream->n);
-    return s;
+static void feed_new(session *self, const options *o, const bytes *stream) {
+    session_open(self, o);
+    receive(self, stream->p, stream->n);
 }
 
 /* The same bytes, cut at every position and byte by byte, must come to the same. */
 static void check_every_cut(const options *o, const bytes *stream) {
-    session whole = fed_with(o, stream), s;
+    session whole, s;
+    feed_new(&whole, o, stream);
     for (size_t cut = 0; cut <= stream->n; cut++) {
         session_open(&s, o);
         receive(&s, stream->p, cut);
@@ -62,7 +61,8 @@ static void check_entry(const session *s, size_t *at, uint8_t opcode, const char
 
 /* Feed a stream that must break the line: what, and at which byte of the stream. Cut everywhere. */
 static void check_broken(const options *o, const bytes *stream, int code, uint64_t at) {
-    session s = fed_with(o, stream);
+    session s;
+    feed_new(&s, o, stream);
     CHECK(s.fed & CW_FED_BROKEN);
     CHECK_EQ(s.line.receiver.error.code, code);
     CHECK_EQ(s.line.receiver.error.at, at);
@@ -84,7 +84,7 @@ static void test_quotes_trades_and_signals_of_whole_frames(void) {
     put_text_frame(&stream, "{\"e\":\"trade\",\"s\":\"ETHUSDT\",\"t\":5,\"p\":\"7\",\"q\":\"8\","
                             "\"T\":1723161255342,\"m\":false}");
     put_text_frame(&stream, QUOTE("2", "ETHUSDT", "101", "102"));
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(count_of(&s.quotes, sizeof(cw_quote)), 2);
     CHECK_EQ(count_of(&s.trades, sizeof(cw_trade)), 1);
     CHECK_EQ(count_of(&s.signals, sizeof(cw_signal)), 2);
@@ -145,7 +145,7 @@ static void test_fragments_pings_in_between_and_close_as_a_client(void) {
     bytes stream = {0};
     session s;
     put_conversation(&stream, NULL);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     check_conversation(&s);
     session_close(&s);
     check_every_cut(&o, &stream);
@@ -158,7 +158,7 @@ static void test_fragments_pings_in_between_and_close_as_a_server(void) {
     session s;
     o.role = CW_SERVER;
     put_conversation(&stream, MASK);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     check_conversation(&s);
     session_close(&s);
     check_every_cut(&o, &stream);
@@ -179,7 +179,7 @@ static void test_message_larger_than_the_receive_buffer(void) {
         stream.n = 0;
         put_frame(&stream, 0x81, role ? MASK : NULL, text.p, text.n);
         put_frame(&stream, 0x81, role ? MASK : NULL, ACK, sizeof ACK - 1);
-        s = fed_with(&o, &stream);
+        feed_new(&s, &o, &stream);
         CHECK_EQ(count_of(&s.quotes, sizeof(cw_quote)), 1);
         CHECK_EQ(s.line.messages, 2);
         CHECK_EQ(s.line.receiver.frames, 2);
@@ -202,7 +202,7 @@ static void test_frames_of_every_size_around_the_receive_buffer(void) {
         put_text(&text, "\"}");
         put_frame(&stream, 0x81, NULL, text.p, text.n);
         put_text_frame(&stream, QUOTE("1", "X", "1", "2"));
-        s = fed_with(&o, &stream);
+        feed_new(&s, &o, &stream);
         check_note("size %u", n);
         CHECK_EQ(s.line.messages, 2);
         CHECK_EQ(s.line.inbox_count, 1);
@@ -224,7 +224,7 @@ static void test_okx_message_of_many_trades_fills_batch_after_batch(void) {
     put_text(&text, "]}");
     put_frame(&stream, 0x81, NULL, text.p, text.n);
     put_text_frame(&stream, "pong");
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(count_of(&s.trades, sizeof(cw_trade)), 11);
     for (uint32_t i = 0; i < 11; i++) {
         cw_trade t;
@@ -253,7 +253,7 @@ static void test_many_quotes_in_one_message_each_with_its_signals(void) {
                           "\"ts\":\"%d\"}", i ? "," : "", i, i);
     put_text(&text, "]}");
     put_frame(&stream, 0x81, NULL, text.p, text.n);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(count_of(&s.quotes, sizeof(cw_quote)), 10);
     CHECK(count_of(&s.signals, sizeof(cw_signal)) >= 9);
     CHECK_EQ(s.engine->ring.refused, 0);
@@ -277,7 +277,7 @@ static void test_broken_message_is_counted_and_the_stream_goes_on(void) {
     put_frame(&stream, 0x82, NULL, "\1\2\3", 3);
     put_text_frame(&stream, "");
     put_text_frame(&stream, QUOTE("4", "ETHUSDT", "99", "100"));
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.is_done, 0);
     CHECK_EQ(s.line.messages, 6);
     CHECK_EQ(s.line.error_count, 4);
@@ -304,7 +304,7 @@ static void test_the_most_recent_16_errors_are_kept(void) {
     bytes stream = {0};
     session s;
     for (int i = 0; i < 20; i++) put_text_frame(&stream, "{");
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.error_count, 20);
     for (uint64_t i = 0; i < CW_LINE_ERRORS; i++) {
         uint64_t message = s.line.errors[i].message;
@@ -325,7 +325,7 @@ static void test_control_message_larger_than_the_inbox_is_lost_and_counted(void)
     put_text_frame(&stream, ACK);
     put_frame(&stream, 0x81, NULL, text.p, text.n);
     put_text_frame(&stream, ACK);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.error_count, 1);
     CHECK_EQ(s.line.errors[0].error.code, CW_E_MESSAGE_UNKNOWN);
     CHECK_EQ(s.line.errors[0].message, 1);
@@ -546,7 +546,7 @@ static void test_oversize_messages_break_the_line_before_they_arrive(void) {
     put(&stream, "\x81\x7E\x01\xF4", 4); /* 500 */
     put(&stream, text, 499);
     put_text(&stream, "1");
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.messages, 1);
     CHECK_EQ(s.line.is_done, 0);
     session_close(&s);
@@ -563,7 +563,7 @@ static void test_oversize_messages_break_the_line_before_they_arrive(void) {
     stream.n = 0;
     put_frame(&stream, 0x01, NULL, text, 300);
     put_frame(&stream, 0x80, NULL, text, 200);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.is_done, 0);
     CHECK_EQ(s.line.messages, 1);
     session_close(&s);
@@ -580,7 +580,7 @@ static void test_more_fragments_than_allowed_break_the_line(void) {
     put_frame(&stream, 0x00, NULL, "[", 1);
     put_frame(&stream, 0x00, NULL, "1", 1);
     put_frame(&stream, 0x80, NULL, "]", 1);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.messages, 1);
     CHECK_EQ(s.line.is_done, 0);
     session_close(&s);
@@ -614,14 +614,14 @@ static void test_text_that_ends_inside_a_character_breaks_the_line(void) {
     bytes stream = {0};
     session s;
     put_frame(&stream, 0x81, NULL, "\"\xE2\x82", 3);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.receiver.error.code, CW_E_UTF8);
     session_close(&s);
     check_every_cut(&o, &stream);
     stream.n = 0;
     put_frame(&stream, 0x01, NULL, "\"", 1);
     put_frame(&stream, 0x80, NULL, "\xE2\x82", 2);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.receiver.error.code, CW_E_UTF8);
     session_close(&s);
     check_every_cut(&o, &stream);
@@ -654,7 +654,7 @@ static void test_close_payloads_valid_and_invalid(void) {
         bytes stream = {0};
         session s;
         put_frame(&stream, 0x88, NULL, CASES[i].payload, CASES[i].n);
-        s = fed_with(&o, &stream);
+        feed_new(&s, &o, &stream);
         check_note("case %zu", i);
         CHECK_EQ(s.line.receiver.error.code, CASES[i].code);
         CHECK_EQ(s.line.is_done, 1);
@@ -674,7 +674,8 @@ static void test_truncated_stream_says_nothing_and_waits(void) {
     put_text_frame(&stream, QUOTE("1", "X", "1", "2"));
     for (size_t n = 0; n < stream.n; n++) {
         bytes part = {stream.p, n, n};
-        session s = fed_with(&o, &part);
+        session s;
+        feed_new(&s, &o, &part);
         CHECK_EQ(s.fed, 0);
         CHECK_EQ(s.line.messages, 0);
         CHECK_EQ(s.line.bytes, n);
@@ -710,7 +711,7 @@ static void test_reopened_line_forgets_the_stream_and_keeps_the_counters(void) {
     put_text_frame(&stream, QUOTE("1", "BTCUSDT", "99", "100"));
     put_frame(&stream, 0x01, NULL, "{\"half\":", 8);
     put(&stream, "\x00\x05", 2);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     CHECK_EQ(s.line.receiver.opcode, CW_TEXT);
     CHECK_EQ(cw_line_lose(&s.line, 1001, 1001), 0);
     CHECK_DOUBLE(s.engine->books.net_ask[0], INFINITY);
@@ -735,7 +736,7 @@ static void test_silence_closes_what_was_open_and_a_byte_wakes_the_line(void) {
     cw_signal signal;
     size_t before;
     put_crossing_quotes(&stream, 1);
-    s = fed_with(&o, &stream);
+    feed_new(&s, &o, &stream);
     before = s.signals.n;
     CHECK(before >= sizeof signal);
     receive_stamped(&s, (const uint8_t *)"\x89", 1, 3000000, 3000000);
@@ -824,7 +825,7 @@ static void test_6000_random_conversations_cut_at_random(void) {
         if (below(&d, 6) == 0) stream.n = below(&d, (uint32_t)stream.n + 1);
         o.level = CW_LEVEL_BASE;
         o.predicts = 0;
-        whole = fed_with(&o, &stream);
+        feed_new(&whole, &o, &stream);
         broken += whole.line.receiver.error.code != 0;
         for (int again = 0; again < 3; again++) {
             other = o;

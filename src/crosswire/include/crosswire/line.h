@@ -63,8 +63,9 @@ typedef struct cw_line_memory {
     uint32_t inbox_capacity;
 } cw_line_memory;
 
-/* Make a line of `venue`. CW_FULL when the engine has no room for another; CW_E_FRAME_TOO_BIG
- * when the receive buffer or the inbox is below its minimum. */
+/* Make a line of `venue`. It stays where it is: its scanner points into itself. CW_FULL when the
+ * engine has no room for another; CW_E_FRAME_TOO_BIG when the receive buffer or the inbox is below
+ * its minimum. */
 int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue,
                  const cw_line_memory *memory);
 

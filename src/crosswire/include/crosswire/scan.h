@@ -9,6 +9,7 @@
  * Any disagreement falls back to the order-free scan, which is a whole JSON parser, validates
  * every byte, and names what is wrong. A template never accepts what the scan would refuse.
  *
+ * A scanner that has scanned points into itself: it is neither copied nor moved.
  * At least CW_GUARD_BEFORE bytes before and CW_GUARD_AFTER bytes behind the message must be
  * readable; their contents do not matter. */
 #ifndef CROSSWIRE_SCAN_H
