@@ -284,6 +284,7 @@ side:
     if (CW_UNLIKELY(side_of(p, (uint32_t)n) < 0)) goto disagrees;
     NEXT;
 skip_string:
+    if (CW_UNLIKELY(p > end)) goto disagrees; /* the literal went on in what lies behind */
     n = plain_string(p, (uint32_t)(end - p));
     if (CW_UNLIKELY(n > (uint32_t)(end - p) || ops_ascii_prefix(p, n) != n)) goto disagrees;
     NEXT;

@@ -299,6 +299,35 @@ static void test_broken_message_is_counted_and_the_stream_goes_on(void) {
     bytes_free(&stream);
 }
 
+/* What lies behind a message that is cut may look like the rest of it, as far as memory goes. */
+static void test_message_cut_inside_a_literal_is_not_read_on_behind_its_end(void) {
+    static const char WHOLE[] = QUOTE("1", "BTCUSDT", "99", "100") "";
+    static const char BEFORE[] = ",\"stream\":\"";
+    options o = usual(&SPOT);
+    bytes stream = {0}, text = {0};
+    session s;
+    o.message_max = 600;
+    put(&text, WHOLE, sizeof WHOLE - 2);
+    put_text(&text, BEFORE);
+    put_text(&text, "x\"}");
+    put_frame(&stream, 0x81, NULL, text.p, text.n);
+    text.n -= 3;
+    size_t cut = text.n - 1;
+    while (text.n < o.message_max) put_text(&text, "x");
+    put_frame(&stream, 0x01, NULL, text.p, 1);
+    put_frame(&stream, 0x80, NULL, text.p + 1, text.n - 1);
+    put_frame(&stream, 0x01, NULL, text.p, 1);
+    put_frame(&stream, 0x80, NULL, text.p + 1, cut - 1);
+    feed_new(&s, &o, &stream);
+    CHECK_EQ(count_of(&s.quotes, sizeof(cw_quote)), 1);
+    CHECK_EQ(s.engine->errors[CW_E_JSON_CUT - CW_E_FIRST], 2);
+    CHECK_EQ(s.line.errors[0].error.at, o.message_max);
+    CHECK_EQ(s.line.errors[1].error.at, cut);
+    session_close(&s);
+    bytes_free(&text);
+    bytes_free(&stream);
+}
+
 static void test_the_most_recent_16_errors_are_kept(void) {
     options o = usual(&SPOT);
     bytes stream = {0};
@@ -987,6 +1016,7 @@ int main(void) {
     RUN(test_okx_message_of_many_trades_fills_batch_after_batch);
     RUN(test_many_quotes_in_one_message_each_with_its_signals);
     RUN(test_broken_message_is_counted_and_the_stream_goes_on);
+    RUN(test_message_cut_inside_a_literal_is_not_read_on_behind_its_end);
     RUN(test_the_most_recent_16_errors_are_kept);
     RUN(test_control_message_larger_than_the_inbox_is_lost_and_counted);
     RUN(test_full_inbox_stops_the_feed_until_it_is_drained);
