@@ -328,6 +328,27 @@ static void test_message_cut_inside_a_literal_is_not_read_on_behind_its_end(void
     bytes_free(&stream);
 }
 
+static void test_line_whose_records_nobody_wants_keeps_the_tops(void) {
+    options o = usual(&SPOT);
+    bytes stream = {0};
+    session s;
+    o.batch = 0;
+    for (int i = 0; i < 3; i++) {
+        char text[200];
+        snprintf(text, sizeof text, QUOTE("%d", "BTCUSDT", "99", "100"), i + 1);
+        put_text_frame(&stream, text);
+        put_text_frame(&stream, "{\"e\":\"trade\",\"s\":\"ETHUSDT\",\"t\":5,\"p\":\"7\","
+                                "\"q\":\"8\",\"T\":1723161255342,\"m\":false}");
+    }
+    feed_new(&s, &o, &stream);
+    CHECK_EQ(s.engine->books.tops[0].quotes, 3);
+    CHECK_EQ(s.engine->books.tops[0].seq, 3);
+    CHECK_EQ(s.engine->counts[1 * CW_KINDS + SPOT_TRADE], 3);
+    CHECK_EQ(s.engine->quotes.count + s.engine->trades.count, 0);
+    session_close(&s);
+    bytes_free(&stream);
+}
+
 static void test_the_most_recent_16_errors_are_kept(void) {
     options o = usual(&SPOT);
     bytes stream = {0};
@@ -1017,6 +1038,7 @@ int main(void) {
     RUN(test_many_quotes_in_one_message_each_with_its_signals);
     RUN(test_broken_message_is_counted_and_the_stream_goes_on);
     RUN(test_message_cut_inside_a_literal_is_not_read_on_behind_its_end);
+    RUN(test_line_whose_records_nobody_wants_keeps_the_tops);
     RUN(test_the_most_recent_16_errors_are_kept);
     RUN(test_control_message_larger_than_the_inbox_is_lost_and_counted);
     RUN(test_full_inbox_stops_the_feed_until_it_is_drained);

@@ -155,8 +155,9 @@ void cw_engine_time_signals(cw_engine *self, uint64_t first);
 
 /* Keep a row; it may stand in its place already. */
 static inline void cw_batch_put(cw_batch *batch, const cw_record *row) {
-    cw_record *place = &batch->rows[batch->count];
+    cw_record *place;
     if (batch->count == batch->capacity) return; /* nobody wants rows */
+    place = &batch->rows[batch->count];
     if (CW_UNLIKELY(row != place)) *place = *row;
     batch->count++;
 }
