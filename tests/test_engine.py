@@ -19,6 +19,7 @@ from slow_oracle import exact
 
 from crosswire import Engine, Line, Pair, UsageError, isa_levels
 from crosswire.codec import encode_frame
+from crosswire.venue import Field, Layout, Message, Record, Slot, Text
 from crosswire.venues import venue
 
 SECOND = 1_000_000_000
@@ -861,6 +862,28 @@ class TestBounds:
     def test_an_impossible_fee_of_a_venue_is_a_usage_error(self, fee_bps: float) -> None:
         with pytest.raises(UsageError):
             Engine().add_venue("okx", venue("okx").layout, fee_bps=fee_bps)
+
+    @pytest.mark.parametrize(
+        ("record", "path", "slot", "text"),
+        [
+            (Record.QUOTE, "s", Slot.SYMBOL, Text.NUMBER),
+            (Record.TRADE, "s", Slot.SYMBOL, Text.NUMBER),
+            (Record.COUNTED, "s", Slot.SYMBOL, Text.NUMBER),
+            (Record.TRADE, "m", Slot.BUYER_IS_MAKER, Text.STRING),
+            (Record.TRADE, "m", Slot.BUYER_IS_MAKER, Text.NUMBER),
+            (Record.TRADE, "m", Slot.SIDE, Text.NUMBER),
+            (Record.TRADE, "m", Slot.TRADE_KIND, Text.NUMBER),
+            (Record.QUOTE, "p", Slot.PRICE, Text.STRING),
+            (Record.QUOTE, "p", Slot.TRADE_ID, Text.NUMBER),
+            (Record.TRADE, "b", Slot.BID, Text.STRING),
+        ],
+    )
+    def test_a_field_that_its_record_cannot_hold_is_a_usage_error(
+        self, record: Record, path: str, slot: Slot, text: Text
+    ) -> None:
+        fields = {"s": Field(Slot.SYMBOL, Text.STRING), path: Field(slot, text)}
+        with pytest.raises(UsageError, match="layout"):
+            Engine().add_venue("toy", Layout(messages=(Message("m", record, None, fields),)))
 
     @pytest.mark.parametrize("name", ["on_signals", "on_quotes", "on_trades"])
     def test_a_consumer_that_cannot_be_called_is_refused(self, name: str) -> None:

@@ -483,5 +483,7 @@ cdef _Block _build_layout(object compiled):
         for k in range(18):
             table.messages[i].text[k] = message.text[k]
     if not cw_layout_is_valid(table):
-        raise UsageError("layout: every message requires a symbol, and only known slots")
+        raise UsageError("layout: every message requires a symbol and has only fields that its "
+                         "record has; symbol, side and kind of trade are STRING, "
+                         "BUYER_IS_MAKER is BOOL")
     return block

@@ -88,6 +88,46 @@ static void test_unknown_record_and_kind_that_cannot_be_counted_are_refused(void
     CHECK_EQ(cw_layout_is_valid(&changed), 0);
 }
 
+static void test_slot_that_the_record_has_no_place_for_is_refused(void) {
+    for (uint32_t slot = 0; slot < CW_SLOTS; slot++) {
+        uint32_t in_quote = (SPOT_QUOTE_SLOTS | OKX_QUOTE_SLOTS) | BIT_OF(CW_SLOT_TAG);
+        uint32_t in_trade = SPOT_TRADE_SLOTS | OKX_TRADE_SLOTS | BIT_OF(CW_SLOT_SEQ) |
+                            BIT_OF(CW_SLOT_COUNT) | BIT_OF(CW_SLOT_TRADE_KIND);
+        begin(&OKX);
+        for (uint32_t i = 0; i < 2; i++) {
+            changed.messages[i].text[CW_SLOT_BUYER_IS_MAKER] = CW_TEXT_BOOL;
+            changed.messages[i].text[CW_SLOT_TRADE_KIND] = CW_TEXT_STRING;
+            changed.messages[i].used |= BIT_OF(slot);
+            check_note("slot %u of message %u", slot, i);
+            CHECK_EQ(cw_layout_is_valid(&changed), (i ? in_trade : in_quote) >> slot & 1);
+            changed.messages[i] = OKX.messages[i];
+        }
+        changed.messages[2].used |= BIT_OF(slot); /* only counted */
+        changed.messages[2].text[CW_SLOT_BUYER_IS_MAKER] = CW_TEXT_BOOL;
+        changed.messages[2].text[CW_SLOT_SIDE] = CW_TEXT_STRING;
+        changed.messages[2].text[CW_SLOT_TRADE_KIND] = CW_TEXT_STRING;
+        CHECK_EQ(cw_layout_is_valid(&changed), 1);
+    }
+}
+
+static void test_slot_of_a_kind_of_text_that_is_not_read_is_refused(void) {
+    static const uint8_t SLOTS[] = {CW_SLOT_SYMBOL, CW_SLOT_BUYER_IS_MAKER, CW_SLOT_TRADE_KIND};
+    for (uint32_t i = 0; i < sizeof SLOTS; i++)
+        for (uint8_t text = CW_TEXT_ANY; text <= CW_TEXT_NULL; text++) {
+            begin(&SPOT);
+            changed.messages[1].text[SLOTS[i]] = text;
+            CHECK_EQ(cw_layout_is_valid(&changed), text == SPOT.messages[1].text[SLOTS[i]]);
+        }
+    for (uint8_t text = CW_TEXT_ANY; text <= CW_TEXT_NULL; text++) {
+        begin(&OKX);
+        changed.messages[1].text[CW_SLOT_SIDE] = text;
+        CHECK_EQ(cw_layout_is_valid(&changed), text == CW_TEXT_STRING);
+        begin(&OKX);
+        changed.messages[2].text[CW_SLOT_SYMBOL] = text;
+        CHECK_EQ(cw_layout_is_valid(&changed), text == CW_TEXT_STRING);
+    }
+}
+
 static void test_array_of_records_outside_the_table_is_refused(void) {
     begin(&OKX);
     changed.each_node = 22;
@@ -140,8 +180,10 @@ static void test_any_layout_that_is_called_valid_can_be_scanned_with(void) {
             check_note("turn %d, message %s", turn, text);
             CHECK((scanned >= CW_SCAN_QUOTE && scanned <= CW_SCAN_CONTROL) ||
                   (scanned >= CW_E_FIRST && scanned < CW_E_LAST));
-            for (int k = 0; k < 5 && scanned < CW_SCAN_CONTROL; k++)
+            for (int k = 0; k < 5 && scanned < CW_SCAN_CONTROL; k++) {
+                CHECK(scanner.instrument < known.symbols.count);
                 scanned = ops->scan_next(&scanner, &row);
+            }
             block_free(&b);
         }
     }
@@ -156,6 +198,8 @@ int main(void) {
     RUN(test_key_and_tag_and_word_longer_than_their_arrays_are_refused);
     RUN(test_unknown_slot_is_refused);
     RUN(test_unknown_record_and_kind_that_cannot_be_counted_are_refused);
+    RUN(test_slot_that_the_record_has_no_place_for_is_refused);
+    RUN(test_slot_of_a_kind_of_text_that_is_not_read_is_refused);
     RUN(test_array_of_records_outside_the_table_is_refused);
     RUN(test_any_layout_that_is_called_valid_can_be_scanned_with);
     return 0;

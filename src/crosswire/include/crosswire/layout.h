@@ -80,8 +80,10 @@ typedef struct cw_layout {
     uint8_t word[16];   /* such as a text "pong" */
 } cw_layout;
 
-/* 1 when every index and length in the table is within bounds and every kind requires a symbol; a
- * scanner must be given no other. */
+/* 1 when every index and length in the table is within bounds and every kind requires a symbol and
+ * uses only slots that its record has a place for, in the kind of text that they are read from: a
+ * symbol, side and kind of trade are strings, "buyer is maker" is a bool. A scanner must be given
+ * no other. */
 int cw_layout_is_valid(const cw_layout *self);
 
 #endif
