@@ -885,6 +885,27 @@ class TestBounds:
         with pytest.raises(UsageError, match="layout"):
             Engine().add_venue("toy", Layout(messages=(Message("m", record, None, fields),)))
 
+    @pytest.mark.parametrize(
+        ("path", "slot"), [("d[].s", Slot.SYMBOL), ("d[].e", Slot.TAG), ("T", Slot.TS_MS)]
+    )
+    def test_a_field_on_the_wrong_side_of_an_array_of_records_is_a_usage_error(
+        self, path: str, slot: Slot
+    ) -> None:
+        fields = {
+            "s": Field(Slot.SYMBOL, Text.STRING),
+            "e": Field(Slot.TAG, Text.STRING),
+            "d[].p": Field(Slot.PRICE, Text.STRING),
+            "d[].T": Field(Slot.TS_MS, Text.STRING),
+        }
+        Engine().add_venue("toy", Layout(messages=(Message("m", Record.TRADE, "e", fields),)))
+        wrong = {p: f for p, f in fields.items() if f.slot is not slot}
+        wrong[path] = Field(slot, Text.STRING)
+        layout = Layout(messages=(Message("m", Record.TRADE, "e", wrong),))
+        with pytest.raises(UsageError, match="outside"):
+            Engine().add_venue("toy", layout)
+        counted = Layout(messages=(Message("m", Record.COUNTED, "e", wrong),))
+        Engine().add_venue("toy", counted)
+
     @pytest.mark.parametrize("name", ["on_signals", "on_quotes", "on_trades"])
     def test_a_consumer_that_cannot_be_called_is_refused(self, name: str) -> None:
         engine = World().engine

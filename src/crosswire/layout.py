@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .errors import UsageError
-from .venue import Field, Layout, Message, Slot
+from .venue import Field, Layout, Message, Record, Slot
 
 __all__ = ["CompiledLayout", "CompiledMessage", "CompiledNode", "compile_layout"]
 
@@ -108,6 +108,20 @@ def _bits(slots: Iterable[Slot]) -> int:
     return sum(1 << slot for slot in set(slots))
 
 
+def _check_records(message: Message) -> None:
+    """In a message of many records, symbol and tag are read once for all of them, and everything
+    else from each."""
+    inside = {EACH in _steps(path): path for path in message.fields}
+    if message.record is Record.COUNTED or True not in inside:
+        return
+    for path, item in message.fields.items():
+        if (EACH in _steps(path)) == (item.slot in (Slot.SYMBOL, Slot.TAG)):
+            raise UsageError(
+                f"layout path {path!r}: symbol and tag stand outside of the records in "
+                f"{inside[True]!r}, all other fields inside"
+            )
+
+
 def _message(message: Message, kind: int) -> CompiledMessage:
     fields: list[Field] = list(message.fields.values())
     text = [0] * len(Slot)
@@ -128,10 +142,12 @@ def compile_layout(layout: Layout) -> CompiledLayout:
     """Return the tables of a layout.
 
     Raises:
-        UsageError: a path cannot be read or has two meanings.
+        UsageError: a path cannot be read, has two meanings, or stands on the wrong side of an
+            array of records.
     """
     root = _Node("")
     for message in layout.messages:
+        _check_records(message)
         for path, item in message.fields.items():
             _insert(root, path, item.slot)
     if layout.control:

@@ -5,7 +5,8 @@ scanner runs that declaration. Nothing here knows a venue by name.
 
 Paths name a place in a JSON message: ``data.b`` is key ``b`` in the object at key ``data``;
 ``asks[0][1]`` is element 1 of element 0 of the array at ``asks``; ``data[].ts`` is key ``ts`` of
-every element of the array at ``data``, one record per element.
+every element of the array at ``data``, one record per element. Symbol and tag of such a message
+stand outside of the elements, everything else inside.
 """
 
 from __future__ import annotations
