@@ -39,7 +39,8 @@ static int find_instrument(walk *w) {
     if (*self->instrument_next >= self->instrument_limit)
         return refuse_slot(w, f, 0, CW_E_SYMBOLS_FULL);
     code = cw_symbols_add(self->symbols, p, f->len, *self->instrument_next);
-    if (code != CW_OK) return refuse_slot(w, f, 0, CW_E_SYMBOLS_FULL);
+    if (code != CW_OK)
+        return refuse_slot(w, f, 0, code == CW_FULL ? CW_E_SYMBOLS_FULL : CW_E_SYMBOL_UNKNOWN);
     self->instrument = (*self->instrument_next)++;
     return CW_OK;
 }

@@ -440,6 +440,15 @@ static void test_unknown_symbols_may_become_instruments_where_that_is_allowed(vo
              CW_E_SYMBOL_UNKNOWN);
 }
 
+static void test_symbol_with_an_escape_never_becomes_an_instrument(void) {
+    scanners_free(&spot);
+    scanners_init(&spot, &SPOT, SPOT_SYMBOLS, 1);
+    CHECK_EQ(scan_text(&spot, "{\"u\":1,\"s\":\"NEW\\/USDT\",\"b\":\"1\",\"B\":\"1\",\"a\":"
+                              "\"2\",\"A\":\"1\"}", NULL),
+             CW_E_SYMBOL_UNKNOWN);
+    CHECK_EQ(spot.all[0].instrument_next, 4);
+}
+
 static void test_reset_forgets_templates_and_keeps_the_owner(void) {
     begin();
     CHECK_EQ(scan_text(&spot, SPOT_QUOTE, &row), CW_SCAN_QUOTE);
@@ -665,6 +674,7 @@ int main(void) {
     RUN(test_bytes_behind_the_value_are_refused);
     RUN(test_key_with_an_escape_is_the_key_that_it_spells);
     RUN(test_unknown_symbols_may_become_instruments_where_that_is_allowed);
+    RUN(test_symbol_with_an_escape_never_becomes_an_instrument);
     RUN(test_reset_forgets_templates_and_keeps_the_owner);
     RUN(test_30000_messages_become_the_records_they_were_made_from);
     RUN(test_60000_broken_messages_are_judged_alike_by_all);
