@@ -296,6 +296,7 @@ static int read_slot(walk *w, uint32_t slot, values *v) {
     case CW_SLOT_COUNT: return read_whole(w, f, v, slot, UINT32_MAX);
     case CW_SLOT_BUYER_IS_MAKER: v->slot[slot].u = *p == 't'; return CW_OK;
     case CW_SLOT_TRADE_KIND:
+        if (memchr(p, '\\', f->len)) return refuse_slot(w, f, 0, CW_E_TYPE);
         v->slot[slot].u = !(f->len == 6 && memcmp(p, "MARKET", 6) == 0);
         return CW_OK;
     case CW_SLOT_SIDE:

@@ -449,6 +449,19 @@ static void test_symbol_with_an_escape_never_becomes_an_instrument(void) {
     CHECK_EQ(spot.all[0].instrument_next, 4);
 }
 
+static void test_kind_of_trade_with_an_escape_is_refused(void) {
+    static const char TEXT[] = "{\"e\":\"trade\",\"s\":\"X\",\"t\":7,\"p\":\"1\",\"q\":\"2\","
+                               "\"T\":3,\"m\":true,\"X\":\"%s\"}";
+    static const char *const KINDS[] = {"MARKET", "ADL", "", "MARKE\\u0054", "\\u004dARKET"};
+    char text[200];
+    begin();
+    for (int i = 0; i < 5; i++) {
+        snprintf(text, sizeof text, TEXT, KINDS[i]);
+        CHECK_EQ(scan_text(&spot, text, &row), i < 3 ? CW_SCAN_TRADE : CW_E_TYPE);
+        if (i < 3) CHECK_EQ(row.trade.kind, i > 0);
+    }
+}
+
 static void test_reset_forgets_templates_and_keeps_the_owner(void) {
     begin();
     CHECK_EQ(scan_text(&spot, SPOT_QUOTE, &row), CW_SCAN_QUOTE);
@@ -675,6 +688,7 @@ int main(void) {
     RUN(test_key_with_an_escape_is_the_key_that_it_spells);
     RUN(test_unknown_symbols_may_become_instruments_where_that_is_allowed);
     RUN(test_symbol_with_an_escape_never_becomes_an_instrument);
+    RUN(test_kind_of_trade_with_an_escape_is_refused);
     RUN(test_reset_forgets_templates_and_keeps_the_owner);
     RUN(test_30000_messages_become_the_records_they_were_made_from);
     RUN(test_60000_broken_messages_are_judged_alike_by_all);
