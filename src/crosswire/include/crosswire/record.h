@@ -10,7 +10,7 @@ typedef enum cw_record_kind { CW_COUNTED = 0, CW_QUOTE = 1, CW_TRADE = 2 } cw_re
 /* Bits of `flags`, common to all records. */
 #define CW_FLAG_INEXACT 0x1u   /* a number had more than 15 significant digits */
 #define CW_FLAG_ONE_SIDED 0x2u /* a side is empty: its price or its size is 0 */
-#define CW_FLAG_ID_HASHED 0x4u /* trade_id is a hash of an id too wide for 64 bits */
+#define CW_FLAG_ID_HASHED 0x4u /* trade_id is a hash of an id too wide or not a number */
 
 typedef struct cw_quote {
     int64_t ts_exch, ts_rx;
