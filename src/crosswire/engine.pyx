@@ -25,7 +25,10 @@ from crosswire.kernels.engine cimport (
     cw_engine_advance, cw_engine_init, cw_engine_set_pairs, cw_engine_size, cw_limits,
 )
 from crosswire.kernels.histogram cimport cw_histogram, cw_histogram_quantile
-from crosswire.kernels.layout cimport cw_layout, cw_layout_is_valid
+from crosswire.kernels.layout cimport (
+    CW_KEY_MAX, CW_LAYOUT_MESSAGES_MAX, CW_LAYOUT_NODES_MAX, CW_SLOTS, CW_TAG_MAX, cw_layout,
+    cw_layout_is_valid,
+)
 from crosswire.kernels.ops cimport CW_LEVEL_AVX2, CW_LEVEL_AVX512, CW_LEVEL_BASE, cw_level, \
     cw_level_best, cw_ops_for
 from crosswire.kernels.record cimport cw_record
@@ -446,15 +449,18 @@ cdef dict _quantiles(const cw_histogram *h):
 
 cdef _Block _build_layout(object compiled):
     """Copy the compiled tables into a C table; raises UsageError when they do not fit."""
-    if len(compiled.nodes) > 96 or len(compiled.messages) > 16 or len(compiled.kinds) > CW_KINDS:
-        raise UsageError("layout too large: at most 96 nodes, 16 messages, 8 kinds")
-    names = [node.key for node in compiled.nodes] + [m.tag for m in compiled.messages]
-    longest = max(map(len, names), default=0)
-    if longest > 24 or len(compiled.word) > 16:
-        raise UsageError("layout: a key or tag is longer than 24 bytes, or the word than 16")
+    if len(compiled.nodes) > CW_LAYOUT_NODES_MAX or len(compiled.kinds) > CW_KINDS or \
+            len(compiled.messages) > CW_LAYOUT_MESSAGES_MAX:
+        raise UsageError(f"layout too large: at most {CW_LAYOUT_NODES_MAX} nodes, "
+                         f"{CW_LAYOUT_MESSAGES_MAX} messages, {CW_KINDS} kinds")
     cdef _Block block = new_block(sizeof(cw_layout))
     cdef cw_layout *table = <cw_layout *>block.data
     cdef Py_ssize_t i, k
+    if any(len(node.key) > CW_KEY_MAX for node in compiled.nodes) or \
+            any(len(m.tag) > CW_TAG_MAX for m in compiled.messages) or \
+            len(compiled.word) > <Py_ssize_t>sizeof(table.word):
+        raise UsageError(f"layout: a key is longer than {CW_KEY_MAX} bytes, a tag than "
+                         f"{CW_TAG_MAX} or the word than {sizeof(table.word)}")
     table.node_count = len(compiled.nodes)
     table.message_count = len(compiled.messages)
     table.each_node = compiled.each_node
@@ -480,7 +486,7 @@ cdef _Block _build_layout(object compiled):
         table.messages[i].required = message.required
         table.messages[i].any_of = message.any_of
         table.messages[i].used = message.used
-        for k in range(18):
+        for k in range(CW_SLOTS):
             table.messages[i].text[k] = message.text[k]
     if not cw_layout_is_valid(table):
         raise UsageError("layout: every message requires a symbol and has only fields that its "

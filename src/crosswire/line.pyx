@@ -20,6 +20,7 @@ from crosswire.kernels.line cimport (
     cw_line, cw_line_close, cw_line_error, cw_line_feed, cw_line_init, cw_line_lose, cw_line_memory,
     cw_line_open, cw_line_tail,
 )
+from crosswire.kernels.symbol cimport CW_NO_INSTRUMENT
 from crosswire.records cimport _Block, c_heap, new_block
 
 from .errors import MessageError, UsageError, VenueError
@@ -310,7 +311,7 @@ cdef class Line:
             i = self.c.error_count - CW_LINE_ERRORS
         while i < self.c.error_count:
             e = &self.c.errors[i % CW_LINE_ERRORS]
-            instrument = None if e.instrument == 0xFFFFFFFF else e.instrument
+            instrument = None if e.instrument == CW_NO_INSTRUMENT else e.instrument
             code, text = cw_code_name(e.error.code), cw_code_text(e.error.code)
             found.append(MessageError(code.decode(), e.error.at, e.message, instrument,
                                       text.decode()))

@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint64_t
 
 cdef extern from "crosswire/base.h" nogil:
     enum:
@@ -7,7 +7,6 @@ cdef extern from "crosswire/base.h" nogil:
         CW_FULL
         CW_TAKEN
         CW_E_FIRST
-        CW_E_LAST
         CW_E_COUNT
         CW_E_MESSAGE_UNKNOWN
 

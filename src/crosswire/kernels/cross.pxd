@@ -10,15 +10,12 @@ cdef extern from "crosswire/cross.h" nogil:
         int64_t ts_open
         double last_net_bps
         double last_qty
-        uint64_t opens
 
     ctypedef struct cw_crosses:
         cw_route *routes
         uint32_t pair_count
-        uint32_t peers_max
         uint64_t opp_next
         uint64_t signal_next
-        uint64_t evaluations
 
     ctypedef struct cw_pair_terms:
         uint32_t a

@@ -23,13 +23,8 @@ cdef extern from "crosswire/engine.h" nogil:
 
     ctypedef struct cw_venue:
         cw_symbols symbols
-        int64_t liveness_limit_ns
 
     ctypedef struct cw_pulse:
-        int64_t last_mono
-        int64_t limit_ns
-        uint32_t epoch
-        uint16_t venue
         uint8_t is_open
         uint8_t is_live
 
@@ -40,7 +35,6 @@ cdef extern from "crosswire/engine.h" nogil:
 
     ctypedef struct cw_clock:
         int64_t (*now_ns)(void *user) noexcept
-        void *user
 
     ctypedef struct cw_engine:
         const cw_ops *ops
@@ -53,9 +47,6 @@ cdef extern from "crosswire/engine.h" nogil:
         cw_batch quotes
         cw_batch trades
         cw_clock clock
-        uint32_t instrument_count
-        uint16_t venue_count
-        uint16_t line_count
         uint8_t takes_unknown
         uint8_t latest_only
         uint64_t messages

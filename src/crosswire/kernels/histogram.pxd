@@ -8,4 +8,3 @@ cdef extern from "crosswire/histogram.h" nogil:
     void cw_histogram_clear(cw_histogram *self) noexcept
     void cw_histogram_record(cw_histogram *self, uint64_t value) noexcept
     uint64_t cw_histogram_quantile(const cw_histogram *self, double p) noexcept
-    void cw_histogram_merge(cw_histogram *self, const cw_histogram *other) noexcept

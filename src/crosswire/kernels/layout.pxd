@@ -3,14 +3,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 cdef extern from "crosswire/layout.h" nogil:
     enum:
         CW_SLOTS
-        CW_SLOT_NONE
         CW_KEY_MAX
         CW_TAG_MAX
         CW_LAYOUT_NODES_MAX
         CW_LAYOUT_MESSAGES_MAX
-        CW_SYMBOL_MAX
-        CW_INDEX_EACH
-        CW_INDEX_KEY
 
     ctypedef struct cw_layout_node:
         uint8_t key[24]

@@ -11,8 +11,6 @@ cdef extern from "crosswire/line.h" nogil:
         CW_FED_SIGNALS
         CW_FED_CONTROL
         CW_FED_RECORDS
-        CW_FED_BROKEN
-        CW_FED_CLOSED
         CW_LINE_ERRORS
 
     ctypedef struct cw_inbox_entry:
@@ -25,10 +23,8 @@ cdef extern from "crosswire/line.h" nogil:
         uint32_t instrument
 
     ctypedef struct cw_line:
-        cw_engine *engine
         cw_receiver receiver
         cw_scanner scanner
-        uint8_t *inbox
         uint32_t inbox_len
         uint16_t id
         uint8_t is_done

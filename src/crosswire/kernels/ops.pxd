@@ -8,7 +8,6 @@ cdef extern from "crosswire/ops.h" nogil:
 
     ctypedef struct cw_ops:
         const char *name
-        cw_level level
         void (*mask)(uint8_t *p, size_t n, const uint8_t *mask, size_t phase) noexcept
         size_t (*ascii_prefix)(const uint8_t *p, size_t n) noexcept
         int (*decimal)(const uint8_t *p, size_t n, double *value, uint32_t *flags,

@@ -1,14 +1,6 @@
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "crosswire/record.h" nogil:
-    enum:
-        CW_COUNTED
-        CW_QUOTE
-        CW_TRADE
-        CW_FLAG_INEXACT
-        CW_FLAG_ONE_SIDED
-        CW_FLAG_ID_HASHED
-
     ctypedef struct cw_quote:
         int64_t ts_exch
         int64_t ts_rx

@@ -5,10 +5,7 @@ from crosswire.kernels.signal cimport cw_signal
 cdef extern from "crosswire/ring.h" nogil:
     ctypedef struct cw_ring:
         cw_signal *slots
-        uint64_t head
-        uint64_t tail
         uint64_t refused
-        uint32_t capacity
 
     const cw_signal *cw_ring_peek(const cw_ring *self, uint32_t *count) noexcept
     void cw_ring_release(cw_ring *self, uint32_t count) noexcept

@@ -1,12 +1,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "crosswire/signal.h" nogil:
-    enum:
-        CW_SIGNAL_OPEN
-        CW_SIGNAL_UPDATE
-        CW_SIGNAL_CLOSE
-        CW_NOT_SAMPLED
-
     ctypedef struct cw_leg:
         uint16_t venue
         int8_t side

@@ -12,4 +12,3 @@ cdef extern from "crosswire/symbol.h" nogil:
     ctypedef struct cw_symbols:
         cw_symbol *slots
         uint32_t capacity
-        uint32_t count
