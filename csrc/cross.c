@@ -150,7 +150,6 @@ static void emit(cw_crosses *self, const cw_books *books, cw_route *route, const
 static void open_route(cw_crosses *self, const cw_books *books, cw_route *route, const edge *e,
                        const cw_moment *now, cw_ring *ring) {
     route->is_open = 1;
-    route->opens++;
     route->opp_id = ++self->opp_next;
     route->ts_open = now->ts_rx;
     self->open_total++;
@@ -172,7 +171,6 @@ static void close_route(cw_crosses *self, const cw_books *books, cw_route *route
 static uint32_t look(cw_crosses *self, const cw_books *books, cw_route *route, uint32_t moved,
                      const cw_moment *now, cw_ring *ring) {
     edge e = edge_of(route, books);
-    self->evaluations++;
     if (!route->is_open) {
         if (!(e.is_readable && e.net_bps >= route->open_net_bps)) return 0;
         open_route(self, books, route, &e, now, ring);

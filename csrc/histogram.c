@@ -34,9 +34,3 @@ uint64_t cw_histogram_quantile(const cw_histogram *self, double p) {
     }
     return self->max;
 }
-
-void cw_histogram_merge(cw_histogram *self, const cw_histogram *other) {
-    for (uint32_t i = 0; i < CW_HISTOGRAM_BUCKETS; i++) self->buckets[i] += other->buckets[i];
-    self->count += other->count;
-    if (other->max > self->max) self->max = other->max;
-}

@@ -64,8 +64,6 @@ uint32_t cw_line_break(cw_line *self) {
 static uint32_t begin_read(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx) {
     cw_engine *engine = self->engine;
     uint32_t written;
-    self->ts_rx = ts_rx;
-    self->mono_rx = mono_rx;
     self->bytes += n;
     engine->is_sampling = engine->clock.now_ns && engine->reads % CW_SAMPLE_EVERY == 0;
     engine->reads++;

@@ -160,10 +160,11 @@ static uint32_t take_message(cw_line *self, const cw_message *message, uint32_t 
 
 /* Take one message. Sets *is_waiting when more bytes are needed. */
 static uint32_t step(cw_line *self, int *is_waiting, uint32_t *written) {
+    cw_engine *engine = self->engine;
     int code = CW_OK;
-    if (CW_UNLIKELY(self->engine->is_sampling))
-        self->engine->stage_began = self->engine->clock.now_ns(self->engine->clock.user);
-    if (!self->has_held) code = cw_receiver_next(&self->receiver, self->mono_rx, &self->held);
+    if (CW_UNLIKELY(engine->is_sampling))
+        engine->stage_began = engine->clock.now_ns(engine->clock.user);
+    if (!self->has_held) code = cw_receiver_next(&self->receiver, engine->now.mono_rx, &self->held);
     *is_waiting = code == CW_NEED_MORE;
     if (*is_waiting) return 0;
     if (CW_UNLIKELY(code != CW_OK)) return cw_line_break(self);

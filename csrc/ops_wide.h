@@ -74,8 +74,7 @@ static size_t ops_ascii_prefix(const uint8_t *p, size_t n) {
     return n;
 }
 
-/* The same question for text in the receive buffer, without the place: reads up to CW_WIDTH bytes
- * before it when it is shorter than that. */
+/* The same question without the place: one look at the end instead of one at each vector. */
 static inline int ops_is_ascii(const uint8_t *p, size_t n) {
     vec high;
     if (CW_UNLIKELY(n < CW_WIDTH)) return ops_ascii_prefix(p, n) == n;

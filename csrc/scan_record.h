@@ -16,6 +16,8 @@ typedef struct values {
     (BIT(CW_SLOT_BID) | BIT(CW_SLOT_BID_QTY) | BIT(CW_SLOT_ASK) | BIT(CW_SLOT_ASK_QTY) |        \
      BIT(CW_SLOT_PRICE) | BIT(CW_SLOT_QTY))
 
+_Static_assert(CW_DECIMAL_INEXACT == CW_FLAG_INEXACT, "flags of a decimal go into the record's");
+
 /* A time in ms that fits in 63 bits of ns. */
 #define TS_MS_MAX (INT64_MAX / 1000000)
 

@@ -77,30 +77,11 @@ static void test_quantiles_of_many_values_against_sorting(void) {
     CHECK(cw_histogram_quantile(&h, 1.0) == values[COUNT - 1]);
 }
 
-static void test_merging_is_recording_both(void) {
-    static cw_histogram all;
-    dice d = {12};
-    cw_histogram_clear(&h);
-    cw_histogram_clear(&other);
-    cw_histogram_clear(&all);
-    for (int i = 0; i < 5000; i++) {
-        uint64_t value = roll(&d) >> below(&d, 64);
-        cw_histogram_record(i % 3 ? &h : &other, value);
-        cw_histogram_record(&all, value);
-    }
-    cw_histogram_merge(&h, &other);
-    CHECK_BYTES(&h, &all, sizeof all);
-    cw_histogram_clear(&other);
-    cw_histogram_merge(&h, &other);
-    CHECK_BYTES(&h, &all, sizeof all);
-}
-
 int main(void) {
     RUN(test_empty_histogram_has_no_quantile);
     RUN(test_a_single_value_is_every_quantile);
     RUN(test_small_values_are_exact);
     RUN(test_quantile_is_the_upper_end_of_a_bucket_not_wider_than_a_32nd);
     RUN(test_quantiles_of_many_values_against_sorting);
-    RUN(test_merging_is_recording_both);
     return 0;
 }

@@ -13,8 +13,6 @@
 #include <stdint.h>
 #include <string.h>
 
-#define CW_VERSION_MAJOR 0
-#define CW_VERSION_MINOR 1
 #define CW_CACHE_LINE 64
 
 typedef enum cw_code {
@@ -71,12 +69,7 @@ const char *cw_code_name(int code);
 /* One sentence that says what is wrong; NULL for a number that is no code. */
 const char *cw_code_text(int code);
 
-/* Unaligned little-endian loads and stores. The caller has checked the length. */
-static inline uint16_t cw_load_u16(const void *p) {
-    uint16_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
+/* Unaligned little-endian loads. The caller has checked the length. */
 static inline uint32_t cw_load_u32(const void *p) {
     uint32_t v;
     memcpy(&v, p, sizeof v);

@@ -23,7 +23,6 @@ typedef struct cw_route {
     double open_net_bps, close_net_bps;
     double qty_max; /* base units; +inf: no cap */
     double last_net_bps, last_qty;
-    uint64_t opens;
 } cw_route;
 
 /* One instrument's view of one pair: the other instrument and the two routes. */
@@ -44,7 +43,6 @@ typedef struct cw_crosses {
     double filter;      /* no route can be open below net_bid / net_ask = filter */
     uint64_t opp_next;
     uint64_t signal_next;
-    uint64_t evaluations;
 } cw_crosses;
 
 typedef struct cw_pair_terms {

@@ -22,7 +22,4 @@ void cw_histogram_record(cw_histogram *self, uint64_t value);
  * above the largest value recorded; 0 when nothing was recorded. */
 uint64_t cw_histogram_quantile(const cw_histogram *self, double p);
 
-/* Add the values of another histogram. */
-void cw_histogram_merge(cw_histogram *self, const cw_histogram *other);
-
 #endif

@@ -45,7 +45,6 @@ struct cw_line {
     uint8_t is_done;      /* broken, closed or lost: nothing more is read */
     uint8_t last_scanned; /* kind of the last record: where the next one is written */
     uint8_t reserved[3];
-    int64_t ts_rx, mono_rx;
     uint64_t bytes, messages;
     uint64_t inbox_count; /* entries that were put there */
     uint64_t error_count; /* messages that were lost to an error */

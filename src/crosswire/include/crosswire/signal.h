@@ -16,7 +16,6 @@ typedef enum cw_close_reason {
     CW_CLOSE_NONE = 0,
     CW_CLOSE_BUY_MOVED = 1,
     CW_CLOSE_SELL_MOVED = 2,
-    CW_CLOSE_SIZE = 3,
     CW_CLOSE_GATE = 4,   /* a book stopped being valid */
     CW_CLOSE_LIVENESS = 5, /* a venue fell silent */
     CW_CLOSE_LOST = 6    /* a connection ended */
@@ -25,7 +24,6 @@ typedef enum cw_close_reason {
 /* Gate bits: 0 means actionable. */
 #define CW_GATE_BOOK_A 0x1u
 #define CW_GATE_BOOK_B 0x2u
-#define CW_GATE_CROSSED 0x4u
 #define CW_GATE_LIVENESS 0x8u
 
 #define CW_NOT_SAMPLED 0xFFFFFFFFu
