@@ -32,8 +32,8 @@ flags="-std=c11 -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address
     -fno-sanitize-recover=all -Wall -Wno-unknown-pragmas -Isrc/crosswire/include -Icsrc"
 
 # clang has no #pragma GCC target: the kernels of a level are compiled with its switches instead.
-avx2="-mavx2 -mbmi -mbmi2 -mpopcnt -mlzcnt"
-avx512="$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512vbmi2"
+avx2="-mavx2 -mbmi -mbmi2 -mpopcnt"
+avx512="$avx2 -mavx512f -mavx512bw -mavx512vl"
 
 # shellcheck disable=SC2086
 compile() { "$clang" $flags "$@" 2>"$out/build.log" || { tail -n 20 "$out/build.log" >&2; exit 1; }; }
