@@ -274,11 +274,11 @@ BYSTANDERS = {name: _bystanders(name) for name in VENUES}
 class Probe:
     """A line under test, and two bystanders: another symbol on it and another venue's line."""
 
-    def __init__(self, name: str, isa: str | None = None) -> None:
+    def __init__(self, name: str, isa: str | None = None, rows_max: int = 64) -> None:
         self.name = name
         self.other = "okx" if name != "okx" else "binance"
         self.engine = Engine(
-            instruments_max=4, pairs_max=1, signals_max=4, lines_max=2, rows_max=64, isa=isa
+            instruments_max=4, pairs_max=1, signals_max=4, lines_max=2, rows_max=rows_max, isa=isa
         )
         for each in (self.name, self.other):
             self.engine.add_venue(each, venue(each).layout)
@@ -1198,6 +1198,26 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(text)
 
 
+def texts_of(name: str, rng: random.Random, count: int) -> Iterator[bytes]:
+    """Messages of a stream: good ones of two symbols, in other orders, cut, and mutated."""
+    known = [text.encode() for text in GOOD[name]]
+    known += [text.replace(SYMBOLS[name], OTHERS[name]).encode() for text in GOOD[name]]
+    last = known[0]
+    for _ in range(count):
+        kind = rng.random()
+        if kind < 0.1:
+            last = mutate(last, rng)
+        elif kind < 0.2:
+            last = last[: rng.randrange(len(last) + 1)] or b"{"
+        elif kind < 0.3:
+            last = shuffle(json.loads(rng.choice(known)), rng).encode()
+        else:
+            last = rng.choice(known)
+        if last.decode(errors="replace").encode() == last:  # else the connection is failed
+            yield last
+        last = rng.choice(known) if len(last) < 8 else last
+
+
 PROBES: dict[tuple[str, str], Probe] = {}
 
 
@@ -1221,6 +1241,38 @@ class TestNeverAWrongNumber:
             for _ in range(good):
                 probe.send(text)
             assert_true_or_refused(probe, data)
+
+    @pytest.mark.parametrize("rows_max", [1, 2, 7])
+    @pytest.mark.parametrize("name", VENUES)
+    def test_messages_of_a_stream_cut_anywhere_are_what_they_are_alone(
+        self, name: str, rows_max: int, isa: str
+    ) -> None:
+        rng = random.Random(f"{name} {rows_max}")
+        alone, stream = Probe(name, isa), Probe(name, isa, rows_max)
+        rows, controls, errors, found = [], [], [], []
+        data = b""
+        for number, text in enumerate(texts_of(name, rng, 600)):
+            at = rng.randrange(len(text) + 1)
+            is_whole = rng.random() < 0.95
+            data += text_frame(text) if is_whole else text_frame(text[:at], 0x01)
+            data += b"" if is_whole else text_frame(text[at:], 0x80)
+            got, error = alone.send(text)
+            rows += got
+            controls += alone.controls
+            errors += [] if error is None else [(error.code, error.at, number, error.instrument)]
+        while data:
+            size = rng.choice((1, 7, 60, 200, 500, 900))
+            stream.line.feed(data[:size], 1, 1)
+            data = data[size:]
+            found += [(e.code, e.at, e.message, e.instrument) for e in stream.line.message_errors()]
+        for _, row in rows:
+            row["ts_rx"] = 1
+        for kind in ("quote", "trade"):
+            assert [r for r in stream.rows if r[0] == kind] == [r for r in rows if r[0] == kind]
+        assert (stream.controls, found) == (controls, errors)
+        assert stream.engine.errors == alone.engine.errors
+        for instrument in range(2):
+            assert stream.engine.counts(instrument) == alone.engine.counts(instrument)
 
     @pytest.mark.parametrize("name", VENUES)
     def test_thousands_of_mutations_between_good_messages(self, name: str, isa: str) -> None:
