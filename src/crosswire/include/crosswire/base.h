@@ -1,8 +1,8 @@
 /* base.h — codes, errors and byte access shared by all kernels.
  *
  * Rules of the house: C11; no Python, no I/O, no clock, no mutable globals; every length is
- * checked before it is used; memory is lent by the caller and never freed here. One object has
- * one writer thread; nothing here locks.
+ * checked before it is used; memory is lent by the caller and never freed here, or asked of a heap
+ * that the caller lends (heap.h). One object has one writer thread; nothing here locks.
  *
  * Three kinds of result are kept apart. "Not yet" is CW_NEED_MORE, "refused" is CW_FULL or
  * CW_TAKEN, and "broken" is a code of CW_E_FIRST or above, which comes with a byte position. */
