@@ -74,7 +74,8 @@ int cw_close_code_is_valid(uint32_t code) {
 
 uint32_t cw_close_code_for(int code) {
     switch (code) {
-    case CW_E_UTF8: return 1007;
+    case CW_E_UTF8:
+    case CW_E_INFLATE: return 1007;
     case CW_E_FRAME_TOO_BIG:
     case CW_E_FRAME_FRAGMENTS: return 1009;
     case CW_E_FRAME_FLOOD: return 1008;

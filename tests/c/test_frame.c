@@ -230,7 +230,10 @@ static void test_close_code_that_answers_an_error(void) {
     CHECK_EQ(cw_close_code_for(CW_E_FRAME_CONTINUATION), 1002);
     CHECK_EQ(cw_close_code_for(CW_E_FRAME_CLOSE), 1002);
     CHECK_EQ(cw_close_code_for(CW_E_UTF8), 1007);
+    CHECK_EQ(cw_close_code_for(CW_E_INFLATE), 1007);
     CHECK_EQ(cw_close_code_for(CW_E_FRAME_TOO_BIG), 1009);
+    CHECK_EQ(cw_close_code_for(CW_E_FRAME_FRAGMENTS), 1009);
+    CHECK_EQ(cw_close_code_for(CW_E_MEMORY), 1011);
     for (int code = CW_E_FIRST; code < CW_E_LAST; code++)
         CHECK(cw_close_code_is_valid(cw_close_code_for(code)));
 }

@@ -8,6 +8,9 @@ cdef extern from "crosswire/base.h" nogil:
         CW_TAKEN
         CW_E_FIRST
         CW_E_COUNT
+        CW_E_FRAME_TOO_BIG
+        CW_E_INFLATE
+        CW_E_MEMORY
         CW_E_MESSAGE_UNKNOWN
 
     ctypedef struct cw_error:

@@ -34,9 +34,10 @@ typedef enum cw_code {
     CW_E_FRAME_CONTINUATION, /* continuation without a message, or data inside one */
     CW_E_FRAME_FRAGMENTS,    /* more fragments in a message than allowed */
     CW_E_FRAME_CLOSE,        /* close payload of one byte, or a code that must not be sent */
-    CW_E_FRAME_FLOOD, /* more control frames in a second than allowed */
+    CW_E_FRAME_FLOOD,        /* more control frames in a second than allowed */
     CW_E_UTF8,
-    CW_E_MEMORY, /* none was left for a message */
+    CW_E_INFLATE, /* a compressed message: corrupt, cut, or with bytes behind its end */
+    CW_E_MEMORY,  /* the heap that was lent has no more */
     /* messages */
     CW_E_JSON_CUT,
     CW_E_JSON_SYNTAX,
