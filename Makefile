@@ -22,6 +22,8 @@ $(VENV)/.python:
 	  { echo "crosswire needs Python 3.11 or later; say PYTHON=python3.12 make ..." >&2; exit 3; }
 	@command -v $${CC:-cc} >/dev/null || \
 	  { echo "crosswire needs a C compiler; install gcc or clang" >&2; exit 3; }
+	@echo '#include <zlib.h>' | $${CC:-cc} -E -x c - >/dev/null 2>&1 || \
+	  { echo "crosswire needs zlib's headers; install zlib1g-dev (zlib-devel, zlib)" >&2; exit 3; }
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q -U pip 'setuptools>=77' 'cython>=3.3,<3.4' 'numpy>=2'
 	@touch $@

@@ -48,7 +48,7 @@ def extension(name: str) -> Extension:
         f"crosswire.{name}",
         [f"src/crosswire/{name}.pyx"],
         include_dirs=[INCLUDE],
-        libraries=["cwcore"],
+        libraries=["cwcore", "z"],
         extra_compile_args=FLAGS,
         depends=[*HEADERS, *PRIVATE, *SOURCES, *MIRRORS],
     )

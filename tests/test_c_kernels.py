@@ -22,11 +22,12 @@ def why_not(folder: Path) -> str | None:
     if not shutil.which(compiler):
         return f"no C compiler: {compiler} is not in PATH"
     probe = folder / "probe.c"
-    probe.write_text("int main(void) { return 0; }\n")
-    command = [compiler, "-fsanitize=address,undefined", str(probe), "-o", str(folder / "probe")]
+    probe.write_text("#include <zlib.h>\nint main(void) { return !zlibVersion(); }\n")
+    command = [compiler, "-fsanitize=address,undefined", str(probe), "-lz", "-o"]
+    command.append(str(folder / "probe"))
     build = subprocess.run(command, capture_output=True, text=True, check=False)
     if build.returncode:
-        return f"{compiler} cannot link the sanitizers: {build.stderr.strip()[-300:]}"
+        return f"{compiler} cannot link the sanitizers and zlib: {build.stderr.strip()[-300:]}"
     if subprocess.run([str(folder / "probe")], check=False).returncode:
         return f"programs of {compiler} with the sanitizers do not run here"
     return None

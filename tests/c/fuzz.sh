@@ -54,7 +54,7 @@ failed=0
 for target in "$@"; do
     folder=$out/$target
     mkdir -p "$folder/corpus"
-    compile -fsanitize=fuzzer "tests/c/fuzz_$target.c" "$out"/objects/*.o -lm \
+    compile -fsanitize=fuzzer "tests/c/fuzz_$target.c" "$out"/objects/*.o -lm -lz \
         -o "$folder/fuzz_$target"
     result=ok
     "$folder/fuzz_$target" -max_total_time="$seconds" -max_len=4096 -timeout=10 -print_final_stats=1 \

@@ -1,7 +1,7 @@
 #!/bin/sh
 # run.sh [BUILD-DIR [build]] — build csrc/ with the sanitizers, then build and run every C test, and
 # every fuzz target on its corpus and a bounded number of inputs made from it. Stops at the first
-# failure. With `build` as second word it only builds. CC chooses the compiler, FUZZ_RUNS the number.
+# failure. With `build` as second word it only builds. Needs zlib's headers. CC chooses the compiler, FUZZ_RUNS the number.
 set -eu
 cd "$(dirname "$0")/../.."
 
@@ -33,14 +33,14 @@ done
     for test in tests/c/test_*.c; do
         name=$(basename "$test" .c)
         case $name in # its allocator is its own
-        test_alloc) echo "$cc $plain $test $out/plain.a -lm -o $out/$name" ;;
-        *) echo "$cc $checked $test $out/checked.a -lm -o $out/$name" ;;
+        test_alloc) echo "$cc $plain $test $out/plain.a -lm -lz -o $out/$name" ;;
+        *) echo "$cc $checked $test $out/checked.a -lm -lz -o $out/$name" ;;
         esac
     done
     for target in tests/c/fuzz_*.c; do
         name=$(basename "$target" .c)
         [ "$name" = fuzz_main ] ||
-            echo "$cc $checked $target tests/c/fuzz_main.c $out/checked.a -lm -o $out/$name"
+            echo "$cc $checked $target tests/c/fuzz_main.c $out/checked.a -lm -lz -o $out/$name"
     done
 } | in_parallel
 [ "${2:-run}" = build ] && exit 0
