@@ -343,7 +343,7 @@ needs_csrc = pytest.mark.skipif(not CSRC.exists(), reason="the C sources are not
 @needs_csrc
 class TestTheCore:
     HEADERS: ClassVar = {"assert.h", "emmintrin.h", "float.h", "immintrin.h", "limits.h", "math.h",
-               "stddef.h", "stdint.h", "string.h", "stdalign.h", "stdbool.h"}  # fmt: skip
+               "stddef.h", "stdint.h", "string.h", "stdalign.h", "stdbool.h", "zlib.h"}  # fmt: skip
 
     def test_it_includes_neither_python_nor_input_output_nor_a_clock(self) -> None:
         included = {
@@ -353,6 +353,12 @@ class TestTheCore:
         }
         assert included - self.HEADERS == set()
         assert included & {"Python.h", "stdio.h", "time.h", "stdlib.h"} == set()
+
+    def test_zlib_is_seen_by_what_compresses_alone(self) -> None:
+        with_zlib = {path.name for path in C_FILES if "<zlib.h>" in path.read_text()}
+        assert with_zlib == {"zlib_heap.h"}
+        users = {path.name for path in C_FILES if '"zlib_heap.h"' in path.read_text()}
+        assert users == {"inflate.c", "deflate.c"}
 
     def test_it_calls_no_allocator_and_no_clock(self) -> None:
         banned = r"\b(malloc|calloc|realloc|free|printf|fopen|clock_gettime|time|rand|getenv)\s*\("
