@@ -1,8 +1,11 @@
-from typing import final
+from typing import Literal, Self, final
 
 from typing_extensions import Buffer
 
-__all__ = ["Histogram", "decimal", "encode_frame", "mask", "read_header", "utf8_error"]
+__all__ = [
+    "Deflate", "Histogram", "Inflate", "decimal", "encode_frame", "mask", "read_header",
+    "utf8_error",
+]  # fmt: skip
 
 def encode_frame(
     opcode: int, payload: Buffer = b"", key: bytes | None = None, is_final: bool = True
@@ -23,3 +26,19 @@ class Histogram:
     @property
     def max(self) -> int: ...
     def summary(self) -> dict[str, int]: ...
+
+@final
+class Inflate:
+    def __new__(
+        cls,
+        form: Literal["raw", "gzip", "zlib"] = "raw",
+        window_bits: int = 15,
+        keeps_context: bool = True,
+        output_max: int = 1048576,
+    ) -> Self: ...
+    def message(self, data: Buffer) -> bytes: ...
+
+@final
+class Deflate:
+    def __new__(cls, window_bits: int = 15, keeps_context: bool = True, level: int = 6) -> Self: ...
+    def message(self, data: Buffer) -> bytes: ...
