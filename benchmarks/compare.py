@@ -11,6 +11,7 @@ pipeline/signal-single/..  the same with one message a read
 receive/loopback/PEER      150-byte text frames from a firehose, frames only
 receive/loopback-*/PEER    the same with binary frames, with other reads, or decoded further
 unmask/SIZE/PEER           unmasking in place, called from Python
+inflate/147B-*/zlib        tickers of about 147 bytes out of permessage-deflate, from Python
 =========================  =====================================================================
 
 A name ending in ``@LEVEL`` forces that instruction-set level; all others take the best one.
@@ -26,11 +27,12 @@ import importlib.metadata
 import json
 import platform
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from crosswire.codec import mask
+from crosswire.codec import Inflate, mask
 from crosswire.engine import isa_levels
 
 from . import common, loopback, peers
@@ -398,6 +400,56 @@ def _unmask_against_websockets(isa: str | None, size: int, calls: int, effort: E
     )
 
 
+# ------------------------------------------------------------------ inflate
+
+INFLATE = (
+    "combined bookTickers, sync flush, 15 bits, level 6, {}; ours: Inflate.message(data), which "
+    "checks that the message ends whole; peer: {}decompress(data + 00 00 FF FF, 1 MiB). The "
+    "system's zlib lies beneath both"
+)
+
+
+def _packed(keeps_context: bool) -> list[bytes]:
+    """Return the messages as a sender compresses them, by zlib and not by us."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, -15)
+    found = []
+    for message in common.combined():
+        own = packer if keeps_context else zlib.compressobj(6, zlib.DEFLATED, -15)
+        found.append((own.compress(message) + own.flush(zlib.Z_SYNC_FLUSH))[:-4])
+    return found
+
+
+def _inflate_sides(keeps_context: bool) -> tuple[peers.Job, peers.Job]:
+    """Both read every message again and again: the first refers to nothing before it."""
+    packed = _packed(keeps_context)
+    read = Inflate(keeps_context=keeps_context).message
+    ours = peers.each(read, packed)
+    if [read(data) for data in packed] != list(common.combined()):
+        raise DisagreementError("inflate: ours reads other messages than were packed")
+    return ours, (peers.zlib_kept if keeps_context else peers.zlib_anew)(packed)
+
+
+def _inflate_cases() -> Iterator[Case]:
+    for name, keeps_context, text, anew in (
+        ("takeover", True, "context kept", "one decompressobj, "),
+        ("no-takeover", False, "no context", "a new decompressobj a message, "),
+    ):
+
+        def measure(effort: Effort, keeps_context: bool = keeps_context) -> Sample:
+            ours, peer = _inflate_sides(keeps_context)
+            return common.interleave(
+                Side(ours), Side(peer), common.MESSAGES, windows=effort.windows
+            )
+
+        yield Case(
+            f"inflate/147B-{name}/zlib",
+            "",
+            f"zlib {zlib.ZLIB_RUNTIME_VERSION} of Python {platform.python_version()}",
+            INFLATE.format(text, anew),
+            measure,
+        )
+
+
 # ------------------------------------------------------------------ rows
 
 
@@ -409,7 +461,7 @@ def cases() -> list[Case]:
         yield from _pipeline_cases(isa)
         yield from _unmask_cases(isa)
 
-    found = [*by_level(None), *_receive_cases()]
+    found = [*by_level(None), *_receive_cases(), *_inflate_cases()]
     for level in isa_levels():
         for case in by_level(level):
             found.append(

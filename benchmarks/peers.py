@@ -6,6 +6,7 @@ ours does, is not charged to a peer. ``Any`` is the type of everything they give
 """
 
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -352,3 +353,41 @@ class MsgspecPipeline:
                 else:
                     continue
                 self.signals.append((symbol, buy, sell, net_bps, qty))
+
+
+# ------------------------------------------------------------------ permessage-deflate
+
+TAIL = b"\x00\x00\xff\xff"
+INFLATED_MAX = 1 << 20
+
+
+def each(work: Callable[[bytes], object], messages: Sequence[bytes]) -> Job:
+    """Call ``work`` with each message."""
+
+    def run() -> None:
+        for message in messages:
+            work(message)
+
+    return run
+
+
+def zlib_kept(messages: Sequence[bytes]) -> Job:
+    """One decompressobj for all messages, as websockets and wsproto use it."""
+    unpack = zlib.decompressobj(-15).decompress
+
+    def run() -> None:
+        for message in messages:
+            unpack(message + TAIL, INFLATED_MAX)
+
+    return run
+
+
+def zlib_anew(messages: Sequence[bytes]) -> Job:
+    """A decompressobj for each message, as websockets and wsproto use it."""
+    decompressobj = zlib.decompressobj
+
+    def run() -> None:
+        for message in messages:
+            decompressobj(-15).decompress(message + TAIL, INFLATED_MAX)
+
+    return run
