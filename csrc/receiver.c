@@ -26,7 +26,7 @@ int cw_receiver_init(cw_receiver *self, const cw_ops *ops, const cw_receiver_ter
 
 static void give_back(cw_receiver *self) {
     if (!self->large) return;
-    (void)self->heap.resize(self->heap.user, self->large - CW_GUARD_BEFORE, 0);
+    cw_heap_give(&self->heap, self->large - CW_GUARD_BEFORE);
     self->large = NULL;
 }
 
@@ -100,7 +100,7 @@ static uint8_t *assembly(const cw_receiver *self) { return self->large ? self->l
 static int make_room(cw_receiver *self, uint32_t n) {
     uint8_t *block;
     if (self->large || n <= self->small_size - self->assembled) return 1;
-    block = self->heap.resize(self->heap.user, NULL, cw_buffer_size(self->message_max));
+    block = cw_heap_take(&self->heap, cw_buffer_size(self->message_max));
     if (!block) return 0;
     self->large = block + CW_GUARD_BEFORE;
     memcpy(self->large, self->small, self->assembled);

@@ -26,8 +26,9 @@ from libc.string cimport memcpy
 from crosswire.kernels.base cimport CW_NEED_MORE, CW_OK, cw_code_name, cw_code_text
 from crosswire.kernels.buffer cimport cw_buffer_size
 from crosswire.kernels.frame cimport (
-    CW_BINARY, CW_CLIENT, CW_CLOSE, CW_CONTINUATION, CW_FRAME_HEADER_MAX, CW_PING, CW_PONG,
-    CW_SERVER, CW_TEXT, cw_close_code_for, cw_close_code_is_valid, cw_frame_write, cw_opcode,
+    CW_BINARY, CW_CLIENT, CW_CLOSE, CW_CONTINUATION, CW_CONTROL_MAX, CW_FRAME_HEADER_MAX, CW_PING,
+    CW_PONG, CW_SERVER, CW_TEXT, cw_close_code_for, cw_close_code_is_valid, cw_frame_write,
+    cw_opcode,
 )
 from crosswire.kernels.ops cimport CW_LEVEL_AVX512, cw_ops, cw_ops_for
 from crosswire.kernels.receiver cimport (
@@ -45,7 +46,6 @@ MASKS_AT_ONCE = 256  # drawn from the source of randomness in one call
 
 cdef enum:
     SMALL_SIZE = 1 << 16
-    CONTROL_MAX = 125
     NO_STATUS = 1005
     ABNORMAL = 1006
 
@@ -276,7 +276,7 @@ cdef class Connection:
         cdef bytes text = reason.encode()
         if not cw_close_code_is_valid(code):
             raise UsageError(f"close code {code} may not be sent")
-        if len(text) > CONTROL_MAX - 2:
+        if len(text) > CW_CONTROL_MAX - 2:
             raise UsageError(f"the reason has {len(text)} bytes; a close takes 123")
         if self.has_sent_close:
             return
@@ -368,8 +368,8 @@ cdef class Connection:
 
     cdef int _put_control(self, cw_opcode opcode, payload) except -1:
         self._check_open()
-        if len(payload) > CONTROL_MAX:
-            raise UsageError(f"a control frame takes {CONTROL_MAX} bytes, not {len(payload)}")
+        if len(payload) > CW_CONTROL_MAX:
+            raise UsageError(f"a control frame takes {CW_CONTROL_MAX} bytes, not {len(payload)}")
         return self._put(opcode, payload, True)
 
     cdef int _put(self, cw_opcode opcode, payload, bint is_final) except -1:

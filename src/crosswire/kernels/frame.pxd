@@ -6,7 +6,16 @@ cdef extern from "crosswire/frame.h" nogil:
         CW_SERVER
 
     ctypedef enum cw_opcode:
-        pass
+        CW_CONTINUATION
+        CW_TEXT
+        CW_BINARY
+        CW_CLOSE
+        CW_PING
+        CW_PONG
+
+    enum:
+        CW_FRAME_HEADER_MAX
+        CW_CONTROL_MAX
 
     ctypedef struct cw_frame:
         uint64_t payload_len
@@ -20,4 +29,5 @@ cdef extern from "crosswire/frame.h" nogil:
                       uint32_t *at) noexcept
     uint32_t cw_frame_write(uint8_t *p, cw_opcode opcode, int is_final, uint64_t payload_len,
                             const uint8_t *mask) noexcept
+    int cw_close_code_is_valid(uint32_t code) noexcept
     uint32_t cw_close_code_for(int code) noexcept
