@@ -12,13 +12,17 @@ static uint64_t big_endian(const uint8_t *p, uint32_t n) {
     return v;
 }
 
-int cw_frame_read(const uint8_t *p, size_t n, cw_role role, cw_frame *out, uint32_t *at) {
+static int read_header(const uint8_t *p, size_t n, cw_role role, int may_be_compressed,
+                       cw_frame *out, uint32_t *at) {
     uint32_t len7, extra, need;
     *at = 0;
     if (n < 1) return CW_NEED_MORE;
     out->is_final = p[0] >> 7;
     out->opcode = p[0] & 0x0F;
-    if (CW_UNLIKELY(p[0] & 0x70)) return fail(at, 0, CW_E_FRAME_RESERVED_BITS);
+    out->is_compressed = (p[0] & 0x70) == 0x40 && may_be_compressed && out->opcode &&
+                         out->opcode < CW_CLOSE;
+    if (CW_UNLIKELY(p[0] & 0x70) && !out->is_compressed)
+        return fail(at, 0, CW_E_FRAME_RESERVED_BITS);
     if (CW_UNLIKELY(out->opcode > CW_PONG || (out->opcode > CW_BINARY && out->opcode < CW_CLOSE)))
         return fail(at, 0, CW_E_FRAME_OPCODE);
     if (CW_UNLIKELY(out->opcode >= CW_CLOSE && !out->is_final))
@@ -44,6 +48,14 @@ int cw_frame_read(const uint8_t *p, size_t n, cw_role role, cw_frame *out, uint3
     out->header_len = (uint8_t)need;
     if (out->is_masked) memcpy(out->mask, p + need - 4, 4);
     return CW_OK;
+}
+
+int cw_frame_read(const uint8_t *p, size_t n, cw_role role, cw_frame *out, uint32_t *at) {
+    return read_header(p, n, role, 0, out, at);
+}
+
+int cw_frame_read_deflate(const uint8_t *p, size_t n, cw_role role, cw_frame *out, uint32_t *at) {
+    return read_header(p, n, role, 1, out, at);
 }
 
 uint32_t cw_frame_write(uint8_t *p, cw_opcode opcode, int is_final, uint64_t payload_len,

@@ -31,9 +31,9 @@ static void give_back(cw_receiver *self) {
 }
 
 void cw_receiver_open(cw_receiver *self) {
-    give_back(self);
+    cw_receiver_close(self);
     cw_buffer_clear(&self->rx);
-    self->opcode = self->is_streaming = self->has_close = 0;
+    self->opcode = self->is_streaming = self->is_compressed = self->has_close = 0;
     self->assembled = self->fragment_count = self->second_count = 0;
     self->front_len = self->view_len = 0;
     self->stream_at = 0;
@@ -41,7 +41,18 @@ void cw_receiver_open(cw_receiver *self) {
     memset(&self->error, 0, sizeof self->error);
 }
 
-void cw_receiver_close(cw_receiver *self) { give_back(self); }
+void cw_receiver_close(cw_receiver *self) {
+    give_back(self);
+    cw_inflate_close(&self->inflate);
+    self->has_deflate = 0;
+}
+
+int cw_receiver_take_deflate(cw_receiver *self, int window_bits, int keeps_context) {
+    int code = cw_inflate_open(&self->inflate, &self->heap, CW_INFLATE_RAW, window_bits,
+                               keeps_context);
+    self->has_deflate = code == CW_OK;
+    return code;
+}
 
 int cw_receiver_fail(cw_receiver *self, int code, uint64_t at) {
     self->error.code = code;
@@ -96,24 +107,70 @@ static int check_front(cw_receiver *self, const cw_frame *frame, uint32_t n) {
 
 static uint8_t *assembly(const cw_receiver *self) { return self->large ? self->large : self->small; }
 
-/* Make room for n more bytes, which message_max allows. 0 when there is no memory. */
-static int make_room(cw_receiver *self, uint32_t n) {
-    uint8_t *block;
-    if (self->large || n <= self->small_size - self->assembled) return 1;
-    block = cw_heap_take(&self->heap, cw_buffer_size(self->message_max));
+static uint32_t capacity(const cw_receiver *self) {
+    return self->large || self->message_max < self->small_size ? self->message_max
+                                                               : self->small_size;
+}
+
+/* Go on in a block of the heap. 0 when there is no memory. */
+static int make_large(cw_receiver *self) {
+    uint8_t *block = cw_heap_take(&self->heap, cw_buffer_size(self->message_max));
     if (!block) return 0;
     self->large = block + CW_GUARD_BEFORE;
     memcpy(self->large, self->small, self->assembled);
     return 1;
 }
 
-/* Begin to copy a fragment, or a frame that does not fit the receive buffer, to the assembly. */
+/* Check and keep n bytes that were written behind the assembly. */
+static int keep(cw_receiver *self, uint32_t n) {
+    size_t at = 0;
+    if (self->opcode == CW_TEXT &&
+        check_text(self, assembly(self) + self->assembled, n, &at) != CW_OK)
+        return fail(self, CW_E_UTF8, self->is_compressed ? 0 : at);
+    self->assembled += n;
+    return CW_OK;
+}
+
+/* Copy n bytes of a plain frame at p to the assembly, which message_max allows. */
+static int copy(cw_receiver *self, const uint8_t *p, uint32_t n) {
+    uint8_t *to;
+    if (n > capacity(self) - self->assembled && !make_large(self))
+        return fail(self, CW_E_MEMORY, 0);
+    to = assembly(self) + self->assembled;
+    memcpy(to, p, n);
+    if (self->streamed.is_masked)
+        self->ops->mask(to, n, self->streamed.mask, self->streamed_len);
+    return keep(self, n);
+}
+
+/* Read n bytes of a compressed message at p into the assembly, or its end where p is NULL. One byte
+ * above message_max, which the guard has room for, tells that the message is too big. */
+static int expand(cw_receiver *self, const uint8_t *p, size_t n) {
+    size_t used = 0;
+    for (;;) {
+        uint32_t end = capacity(self) + (capacity(self) == self->message_max);
+        size_t taken = 0, made, room = end - self->assembled;
+        uint8_t *to = assembly(self) + self->assembled;
+        int code = p ? cw_inflate_feed(&self->inflate, p + used, n - used, &taken, to, room, &made)
+                     : cw_inflate_end(&self->inflate, to, room, &made);
+        int kept = keep(self, (uint32_t)made);
+        used += taken;
+        if (kept != CW_OK) return kept;
+        if (self->assembled > self->message_max) return fail(self, CW_E_FRAME_TOO_BIG, used);
+        if (code != CW_FULL) return code == CW_OK ? code : fail(self, code, used);
+        if (self->assembled == end && !make_large(self)) return fail(self, CW_E_MEMORY, used);
+    }
+}
+
+/* Begin to take a frame piece by piece. */
 static int begin_stream(cw_receiver *self, const cw_frame *frame) {
     if (frame->opcode != CW_CONTINUATION) {
         self->opcode = frame->opcode;
+        self->is_compressed = frame->is_compressed;
         self->assembled = self->fragment_count = 0;
+        memset(&self->utf8, 0, sizeof self->utf8);
     }
-    if (frame->payload_len > self->message_max - self->assembled)
+    if (!self->is_compressed && frame->payload_len > self->message_max - self->assembled)
         return fail(self, CW_E_FRAME_TOO_BIG, 2);
     if (++self->fragment_count > self->fragments_max)
         return fail(self, CW_E_FRAME_FRAGMENTS, 0);
@@ -124,36 +181,39 @@ static int begin_stream(cw_receiver *self, const cw_frame *frame) {
     return GO_ON;
 }
 
-/* The message in the assembly is whole. */
+/* The message in the assembly has no more frames. */
 static int take_assembled(cw_receiver *self, cw_message *out) {
+    int code = self->is_compressed ? expand(self, NULL, 0) : CW_OK;
+    if (code != CW_OK) return code;
+    if (self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
+        return fail(self, CW_E_UTF8, 0);
     *out = (cw_message){assembly(self), 0, self->assembled, self->opcode, 0, {0}};
-    self->opcode = 0;
+    self->opcode = self->is_compressed = 0;
     return CW_OK;
 }
 
-/* Copy what has arrived of the streamed frame; at the message's end, take it. */
+/* Take what has arrived of the streamed frame; at the message's end, take it. */
 static int stream(cw_receiver *self, cw_message *out) {
     uint64_t left = self->streamed.payload_len - self->streamed_len;
     uint32_t have = self->rx.received - self->rx.parsed;
     uint32_t n = left < have ? (uint32_t)left : have;
-    uint8_t *to;
-    size_t at = 0;
-    if (!make_room(self, n)) return fail(self, CW_E_MEMORY, 0);
-    to = assembly(self) + self->assembled;
-    memcpy(to, self->rx.data + self->rx.parsed, n);
-    if (self->streamed.is_masked)
-        self->ops->mask(to, n, self->streamed.mask, self->streamed_len);
-    if (self->opcode == CW_TEXT && check_text(self, to, n, &at) != CW_OK)
-        return fail(self, CW_E_UTF8, at);
-    self->assembled += n;
+    uint8_t *p = self->rx.data + self->rx.parsed;
+    int code;
+    if (self->is_compressed) {
+        if (self->streamed.is_masked)
+            self->ops->mask(p, n, self->streamed.mask, self->streamed_len);
+        code = expand(self, p, n);
+    } else {
+        code = copy(self, p, n);
+    }
+    if (code != CW_OK) return code;
     self->streamed_len += n;
     self->rx.parsed += n;
     if (self->streamed_len < self->streamed.payload_len) return CW_NEED_MORE;
     self->is_streaming = 0;
-    if (self->streamed.is_final && self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
-        return fail(self, CW_E_UTF8, 0);
+    if (self->streamed.is_final && (code = take_assembled(self, out)) != CW_OK) return code;
     self->frames++;
-    return self->streamed.is_final ? take_assembled(self, out) : GO_ON;
+    return self->streamed.is_final ? CW_OK : GO_ON;
 }
 
 /* ---- frames ---- */
@@ -213,7 +273,8 @@ static int check_place(cw_receiver *self, const cw_frame *frame) {
     int is_continued = frame->opcode == CW_CONTINUATION;
     if (CW_UNLIKELY(is_continued != (self->opcode != 0)))
         return fail(self, CW_E_FRAME_CONTINUATION, 0);
-    if (CW_UNLIKELY(frame->payload_len > self->message_max))
+    if (CW_UNLIKELY(frame->payload_len > self->message_max && !frame->is_compressed &&
+                    !self->is_compressed))
         return fail(self, CW_E_FRAME_TOO_BIG, 2);
     return CW_OK;
 }
@@ -223,15 +284,15 @@ static int take_step(cw_receiver *self, int64_t mono_now, cw_message *out) {
     cw_frame frame;
     int code;
     if (self->is_streaming) return stream(self, out);
-    code = cw_frame_read(self->rx.data + self->rx.parsed, have, (cw_role)self->role, &frame, &at);
+    code = (self->has_deflate ? cw_frame_read_deflate : cw_frame_read)(
+        self->rx.data + self->rx.parsed, have, (cw_role)self->role, &frame, &at);
     if (CW_UNLIKELY(code != CW_OK)) return code == CW_NEED_MORE ? code : fail(self, code, at);
     if (CW_LIKELY(frame.opcode < CW_CLOSE)) {
         if ((code = check_place(self, &frame)) != CW_OK) return code;
         if (CW_UNLIKELY(!frame.is_final || frame.opcode == CW_CONTINUATION ||
-                        frame.payload_len > self->rx.capacity - CW_FRAME_HEADER_MAX)) {
-            if (frame.opcode != CW_CONTINUATION) memset(&self->utf8, 0, sizeof self->utf8);
+                        frame.is_compressed ||
+                        frame.payload_len > self->rx.capacity - CW_FRAME_HEADER_MAX))
             return begin_stream(self, &frame);
-        }
     }
     have -= frame.header_len;
     if (have >= frame.payload_len) return take_frame(self, &frame, mono_now, out);

@@ -6,7 +6,6 @@ The hot path does not pass here. These are for what a connection sends, for test
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -36,6 +35,7 @@ from crosswire.kernels.inflate cimport (
 from crosswire.kernels.ops cimport CW_LEVEL_AVX2, CW_LEVEL_AVX512, CW_LEVEL_BASE, cw_level, \
     cw_ops, cw_ops_for
 from crosswire.kernels.utf8 cimport cw_utf8, cw_utf8_feed, cw_utf8_is_whole
+from crosswire.records cimport c_heap
 
 from .errors import UsageError, VenueError
 
@@ -220,16 +220,7 @@ cdef class Histogram:
 # ------------------------------------------------------------------ compression
 
 
-cdef void *_resize(void *user, void *block, size_t size) noexcept nogil:
-    if size == 0:
-        PyMem_RawFree(block)
-        return NULL
-    return PyMem_RawRealloc(block, size)
-
-
-cdef cw_heap _HEAP
-_HEAP.resize = _resize
-_HEAP.user = NULL
+cdef cw_heap _HEAP = c_heap()
 
 _FORMS = {"raw": CW_INFLATE_RAW, "gzip": CW_INFLATE_GZIP, "zlib": CW_INFLATE_ZLIB}
 

@@ -36,6 +36,7 @@ cdef extern from "crosswire/receiver.h" nogil:
     int cw_receiver_init(cw_receiver *self, const cw_ops *ops,
                          const cw_receiver_terms *terms) noexcept
     void cw_receiver_open(cw_receiver *self) noexcept
+    int cw_receiver_take_deflate(cw_receiver *self, int window_bits, int keeps_context) noexcept
     void cw_receiver_close(cw_receiver *self) noexcept
     uint8_t *cw_receiver_tail(cw_receiver *self, uint32_t *free_size) noexcept
     int cw_receiver_commit(cw_receiver *self, uint32_t n) noexcept

@@ -27,13 +27,19 @@ typedef struct cw_frame {
     uint8_t opcode;
     uint8_t is_final;
     uint8_t is_masked;
+    uint8_t is_compressed; /* RSV1, which only cw_frame_read_deflate lets through */
     uint8_t mask[4];
+    uint8_t reserved[3];
 } cw_frame;
 
 /* Read one header from `n` bytes at `p`, as received by `role`.
  * CW_OK: `out` is filled. CW_NEED_MORE: the header is not whole yet; what is there is in order.
  * Otherwise an error at byte *at of the header. Does not know about fragments in progress. */
 int cw_frame_read(const uint8_t *p, size_t n, cw_role role, cw_frame *out, uint32_t *at);
+
+/* The same where permessage-deflate was agreed: the first frame of a message may have RSV1 set
+ * (RFC 7692 6). */
+int cw_frame_read_deflate(const uint8_t *p, size_t n, cw_role role, cw_frame *out, uint32_t *at);
 
 /* Write a header of at most CW_FRAME_HEADER_MAX bytes; returns its length. `mask` is four bytes,
  * or NULL for an unmasked frame. */

@@ -2,8 +2,8 @@
  *
  * RFC 6455 sections 5 to 8, both roles. Bytes are written at the tail of the receive buffer;
  * cw_receiver_next gives one message or control frame at a time. A message that came in one frame
- * is a view of the receive buffer, unmasked in place. Fragments, and frames larger than the
- * buffer, are put together in the assembly: up to small_size bytes in a block lent at the start,
+ * is a view of the receive buffer, unmasked in place. Fragments, frames larger than the buffer and
+ * compressed messages (permessage-deflate, RFC 7692) are put together in the assembly: up to small_size bytes in a block lent at the start,
  * beyond that in one of the heap, which is given back with the next call.
  *
  * Text is checked as it arrives, so a bad byte ends the connection before the rest of its frame
@@ -14,7 +14,7 @@
 
 #include "buffer.h"
 #include "frame.h"
-#include "heap.h"
+#include "inflate.h"
 #include "ops.h"
 #include "utf8.h"
 
@@ -53,13 +53,16 @@ typedef struct cw_receiver {
     uint8_t opcode;       /* of the message in the assembly, 0: none */
     uint8_t is_streaming; /* a frame's payload goes to the assembly piece by piece */
     uint8_t has_close;    /* a close frame came: nothing more is read */
-    uint8_t reserved[3];
+    uint8_t has_deflate;  /* messages may be compressed */
+    uint8_t is_compressed; /* the message in the assembly is */
+    uint8_t reserved;
     cw_utf8 utf8;
     uint32_t assembled, fragment_count;
     uint32_t front_len; /* payload of the unfinished frame at rx.parsed that is plain and checked */
     uint32_t view_len;  /* of the frame at rx.parsed whose payload was handed out as a view */
     cw_frame streamed;
     uint64_t streamed_len;
+    cw_inflate inflate;
     uint64_t stream_at; /* stream offset of rx.data[0] */
     uint64_t frames, controls;
     int64_t second_began; /* of the control frames that are counted together */
@@ -71,8 +74,13 @@ typedef struct cw_receiver {
  * message could be larger than 2^31 bytes. */
 int cw_receiver_init(cw_receiver *self, const cw_ops *ops, const cw_receiver_terms *terms);
 
-/* A connection begins: forget the stream, keep the counters. */
+/* A connection begins: forget the stream and what was agreed on it, keep the counters. */
 void cw_receiver_open(cw_receiver *self);
+
+/* The connection agreed on permessage-deflate: the peer's window of 1 << window_bits bytes, 8..15,
+ * and whether it refers back to earlier messages. To be said once, behind cw_receiver_open. Returns
+ * as cw_inflate_open. The receiver must not be moved from here on. */
+int cw_receiver_take_deflate(cw_receiver *self, int window_bits, int keeps_context);
 
 /* Give back what the heap gave. The receiver may be opened again. */
 void cw_receiver_close(cw_receiver *self);
