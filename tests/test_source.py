@@ -42,8 +42,8 @@ FLOORS = [
     {"errors", "seam"},
     {"venue", "instruments"},
     {"venues", "layout"},
-    {"kernels", "codec", "records", "engine", "line", "connection"},
-    {"config", "handshake", "receive", "session"},
+    {"kernels", "codec", "records", "engine", "line"},
+    {"config", "connection", "handshake", "receive", "session"},
     {"capture", "sim", "watch"},
     {"runtime", "demo", "cli", "__main__", "__init__"},
 ]

@@ -5,6 +5,7 @@ from typing import Self, final
 from typing_extensions import Buffer
 
 from .errors import VenueError
+from .handshake import Deflation
 
 __all__ = ["Connection", "ConnectionState", "Opcode"]
 
@@ -31,6 +32,7 @@ class Connection:
         message_max: int = ...,
         fragments_max: int = 65536,
         controls_max: int = 1000,
+        deflation: Deflation | None = None,
     ) -> Self: ...
     @property
     def state(self) -> ConnectionState: ...

@@ -25,19 +25,25 @@ from libc.string cimport memcpy
 
 from crosswire.kernels.base cimport CW_NEED_MORE, CW_OK, cw_code_name, cw_code_text
 from crosswire.kernels.buffer cimport cw_buffer_size
+from crosswire.kernels.deflate cimport (
+    cw_deflate, cw_deflate_bound, cw_deflate_close, cw_deflate_message, cw_deflate_open,
+)
 from crosswire.kernels.frame cimport (
     CW_BINARY, CW_CLIENT, CW_CLOSE, CW_CONTINUATION, CW_CONTROL_MAX, CW_FRAME_HEADER_MAX, CW_PING,
     CW_PONG, CW_SERVER, CW_TEXT, cw_close_code_for, cw_close_code_is_valid, cw_frame_write,
     cw_opcode,
 )
+from crosswire.kernels.heap cimport cw_heap
 from crosswire.kernels.ops cimport CW_LEVEL_AVX512, cw_ops, cw_ops_for
 from crosswire.kernels.receiver cimport (
     cw_message, cw_receiver, cw_receiver_close, cw_receiver_commit, cw_receiver_compact,
-    cw_receiver_init, cw_receiver_next, cw_receiver_open, cw_receiver_tail, cw_receiver_terms,
+    cw_receiver_init, cw_receiver_next, cw_receiver_open, cw_receiver_tail,
+    cw_receiver_take_deflate, cw_receiver_terms,
 )
 from crosswire.records cimport _Block, c_heap, new_block
 
 from .errors import UsageError, VenueError
+from .handshake import Deflation
 
 __all__ = ["Connection", "ConnectionState", "Opcode"]
 
@@ -48,6 +54,7 @@ cdef enum:
     SMALL_SIZE = 1 << 16
     NO_STATUS = 1005
     ABNORMAL = 1006
+    COMPRESSED = 0x40  # RSV1, RFC 7692 section 6
 
 
 class Opcode(enum.IntEnum):
@@ -99,6 +106,7 @@ cdef class Connection:
         message_max: largest message in bytes, at most 2^30; a larger one closes with 1009.
         fragments_max: most fragments of one message; more close with 1009.
         controls_max: most control frames in one second; more close with 1008. 0: any number.
+        deflation: what the upgrade agreed on compressed messages; ``None``: there are none.
 
     Attributes:
         state: a :class:`ConnectionState`.
@@ -110,6 +118,8 @@ cdef class Connection:
     """
 
     cdef cw_receiver c
+    cdef cw_deflate deflate
+    cdef cw_heap heap
     cdef const cw_ops *ops
     cdef _Block rx, small
     cdef bint is_server
@@ -120,8 +130,9 @@ cdef class Connection:
     cdef bytes masks
     cdef Py_ssize_t masks_used
     cdef list outgoing
-    cdef list pongs
-    cdef bint is_fragmented
+    cdef int pong_count
+    cdef bytes newest_ping
+    cdef bint is_fragmented, is_deflating
     cdef bint has_sent_close
     cdef readonly object state
     cdef readonly object close_code
@@ -129,7 +140,7 @@ cdef class Connection:
 
     def __cinit__(self, *, bint is_server, random_bytes=None, uint32_t read_size=65536,
                   uint32_t message_max=1 << 20, uint32_t fragments_max=65536,
-                  uint32_t controls_max=1000):
+                  uint32_t controls_max=1000, deflation=None):
         cdef cw_receiver_terms terms
         if not 256 <= read_size <= 1 << 24 or message_max > 1 << 30:
             raise UsageError("read_size must be 256..2^24 and message_max at most 2^30")
@@ -154,14 +165,16 @@ cdef class Connection:
         if cw_receiver_init(&self.c, self.ops, &terms) != CW_OK:
             raise UsageError("impossible sizes")
         cw_receiver_open(&self.c)
+        if deflation is not None:
+            self._take(deflation)
         self.tail = self._span(NULL, 0, False)
         self.masks = b""
         self.outgoing = []
-        self.pongs = []
         self.state = _OPEN
 
     def __dealloc__(self):
         cw_receiver_close(&self.c)
+        cw_deflate_close(&self.deflate)
 
     # ---- bytes in
 
@@ -244,7 +257,7 @@ cdef class Connection:
         Args:
             opcode: TEXT or BINARY; fragments behind the first are put with the same opcode.
             payload: bytes-like; that text is UTF-8 is the caller's care.
-            is_final: ``False``: more fragments follow.
+            is_final: ``False``: more fragments follow. Fragments are never compressed.
 
         Raises:
             UsageError: another opcode, or the connection is not open.
@@ -252,6 +265,9 @@ cdef class Connection:
         if opcode not in (CW_TEXT, CW_BINARY):
             raise UsageError(f"opcode {opcode} is no message; see ping(), pong() and close()")
         self._check_open()
+        if self.is_deflating and is_final and not self.is_fragmented:
+            self._put(<cw_opcode>opcode, self._deflated(payload), True, COMPRESSED)
+            return
         self._put(<cw_opcode>(CW_CONTINUATION if self.is_fragmented else opcode), payload, is_final)
         self.is_fragmented = not is_final
 
@@ -297,10 +313,8 @@ cdef class Connection:
 
     def data_to_send(self):
         """Return the bytes that are to be written to the socket now; empty when there are none."""
-        cdef bytes payload
-        for payload in self.pongs:
-            self._put(CW_PONG, payload, True)
-        self.pongs.clear()
+        self._answer_newest()
+        self.pong_count = 0
         data = self.outgoing[0] if len(self.outgoing) == 1 else b"".join(self.outgoing)
         self.outgoing.clear()
         return data
@@ -331,18 +345,55 @@ cdef class Connection:
         span.is_read_only = is_read_only
         return span
 
+    cdef int _take(self, deflation) except -1:
+        """Compress and expand as the upgrade agreed. zlib cannot write with a window of 8 bits, so
+        there our messages stay as they are, which is always allowed."""
+        if not isinstance(deflation, Deflation):
+            raise UsageError(f"{deflation!r} is no Deflation")
+        if cw_receiver_take_deflate(&self.c, deflation.read_bits, deflation.reads_context) != CW_OK:
+            raise MemoryError
+        if deflation.write_bits == 8:
+            return 0
+        self.heap = c_heap()
+        if cw_deflate_open(&self.deflate, &self.heap, deflation.write_bits,
+                           deflation.writes_context, deflation.level) != CW_OK:
+            raise MemoryError
+        self.is_deflating = True
+        return 0
+
+    cdef bytes _deflated(self, payload):
+        cdef Py_buffer view
+        cdef size_t made, room
+        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        try:
+            room = cw_deflate_bound(view.len)
+            out = PyBytes_FromStringAndSize(NULL, room)
+            if cw_deflate_message(&self.deflate, <const uint8_t *>view.buf, view.len,
+                                  <uint8_t *>PyBytes_AS_STRING(out), room, &made) != CW_OK:
+                raise MemoryError
+        finally:
+            PyBuffer_Release(&view)
+        return out[:made]
+
     cdef int _check_open(self) except -1:
         if self.has_sent_close or self.state is not _OPEN:
             raise UsageError(f"the connection is {self.state.value}; nothing more can be sent")
         return 0
 
     cdef int _note_ping(self, bytes payload) except -1:
+        """Answer a ping in its place; of too many, the newest at the end."""
         if self.has_sent_close:
             return 0
-        if len(self.pongs) == PONGS_MAX:
-            self.pongs[PONGS_MAX - 1] = payload
-        else:
-            self.pongs.append(payload)
+        if self.pong_count == PONGS_MAX:
+            self.newest_ping = payload
+            return 0
+        self.pong_count += 1
+        return self._put(CW_PONG, payload, True)
+
+    cdef int _answer_newest(self) except -1:
+        if self.newest_ping is not None:
+            self._put(CW_PONG, self.newest_ping, True)
+            self.newest_ping = None
         return 0
 
     cdef int _take_close(self, const uint8_t *p, uint32_t n) except -1:
@@ -356,12 +407,10 @@ cdef class Connection:
         return 0
 
     cdef int _end(self, int code, bytes reason) except -1:
-        """Put the one close in line, without a code where it is 0, and pings' answers before it."""
+        """Put the one close in line, without a code where it is 0."""
         if self.has_sent_close:
             return 0
-        for payload in self.pongs:
-            self._put(CW_PONG, payload, True)
-        self.pongs.clear()
+        self._answer_newest()
         self._put(CW_CLOSE, code.to_bytes(2, "big") + reason if code else b"", True)
         self.has_sent_close = True
         return 0
@@ -372,7 +421,8 @@ cdef class Connection:
             raise UsageError(f"a control frame takes {CW_CONTROL_MAX} bytes, not {len(payload)}")
         return self._put(opcode, payload, True)
 
-    cdef int _put(self, cw_opcode opcode, payload, bint is_final) except -1:
+    cdef int _put(self, cw_opcode opcode, payload, bint is_final,
+                  uint8_t reserved_bits=0) except -1:
         cdef Py_buffer view
         cdef uint8_t header[CW_FRAME_HEADER_MAX]
         cdef const uint8_t *key = NULL if self.is_server else self._next_mask()
@@ -383,6 +433,7 @@ cdef class Connection:
             n = cw_frame_write(header, opcode, is_final, view.len, key)
             frame = PyBytes_FromStringAndSize(NULL, n + view.len)
             out = <uint8_t *>PyBytes_AS_STRING(frame)
+            header[0] |= reserved_bits
             memcpy(out, header, n)
             memcpy(out + n, view.buf, view.len)
         finally:

@@ -1,26 +1,41 @@
-"""The WebSocket upgrade of a client, on the Sans-I/O layer of ``websockets``.
+"""The WebSocket upgrade in both roles, on the Sans-I/O layer of ``websockets``.
 
-We cut the answer's head at the empty line and give the library exactly that; it checks the
-``Sec-WebSocket-Accept`` against the key that was sent. What follows the head belongs to our codec.
+We cut the head at the empty line and give the library exactly that: it checks the
+``Sec-WebSocket-Accept`` against the key that was sent, and negotiates permessage-deflate. What
+follows the head belongs to our codec.
 """
 
 from __future__ import annotations
 
+import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import cast
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHandshake, InvalidURI
-from websockets.protocol import State
+from websockets.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    PerMessageDeflate,
+    ServerPerMessageDeflateFactory,
+)
+from websockets.http11 import Request, Response
+from websockets.protocol import Protocol, State
+from websockets.server import ServerProtocol
+from websockets.typing import Origin
 from websockets.uri import WebSocketURI, parse_uri
 
 from .errors import HandshakeError, UsageError
 
-__all__ = ["HEAD_MAX", "ClientHandshake", "parse_url"]
+__all__ = ["HEAD_MAX", "ClientHandshake", "Deflation", "ServerHandshake", "parse_url"]
 
 HEAD_MAX = 16384
-"""The longest head of an answer in bytes, its empty line included."""
+"""The longest head in bytes, its empty line included."""
+HEADERS_MAX = 128
+"""Most header lines of a head."""
 _FORBIDDEN = frozenset("\r\n\0")
 _STATUS = re.compile(rb"HTTP/1\.1 ([1-5]\d\d)[ \r]")
 
@@ -48,20 +63,87 @@ def parse_url(url: str) -> WebSocketURI:
         raise UsageError(f"{url!r} is no WebSocket URL: {error}") from None
 
 
+@dataclass(frozen=True)
+class Deflation:
+    """What an upgrade agreed on permessage-deflate (RFC 7692).
+
+    Attributes:
+        read_bits, write_bits: the peer's window and ours, 8..15: bytes are 1 << bits.
+        reads_context, writes_context: whether the peer's messages, and ours, may refer back to
+            those before them.
+        level: how hard ours are compressed, 0 (not at all) to 9; -1 is zlib's choice.
+    """
+
+    read_bits: int = 15
+    write_bits: int = 15
+    reads_context: bool = True
+    writes_context: bool = True
+    level: int = -1
+
+
+def _deflation_of(protocol: Protocol) -> Deflation | None:
+    """Return what was agreed."""
+    for extension in protocol.extensions:
+        if isinstance(extension, PerMessageDeflate):
+            return Deflation(
+                extension.remote_max_window_bits,
+                extension.local_max_window_bits,
+                not extension.remote_no_context_takeover,
+                not extension.local_no_context_takeover,
+            )
+    return None
+
+
+class _Head:
+    """Bytes up to the empty line."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def take(self, data: bytes | bytearray | memoryview) -> tuple[bytes, bytes] | None:
+        """Return the head and the bytes behind it, or ``None`` while it is not whole.
+
+        Raises:
+            HandshakeError: it is longer than 16 KiB, or has more than 128 lines.
+        """
+        self._data += data
+        end = self._data.find(b"\r\n\r\n", 0, HEAD_MAX)
+        if end < 0:
+            if len(self._data) >= HEAD_MAX:
+                raise HandshakeError("handshake-head", HEAD_MAX, "head of more than 16 KiB")
+            return None
+        head = bytes(self._data[: end + 4])
+        if head.count(b"\r\n") > HEADERS_MAX + 2:
+            raise HandshakeError("handshake-head", 0, f"head of more than {HEADERS_MAX} lines")
+        return head, bytes(self._data[end + 4 :])
+
+
 class ClientHandshake:
     """One upgrade: send :meth:`request`, then give :meth:`receive` what arrives.
 
     Args:
         url: ``ws://`` or ``wss://``.
         headers: further headers to send.
+        offers_deflate: offer permessage-deflate.
+
+    Attributes:
+        deflation: what was agreed, once the answer was received; ``None``: nothing.
 
     Raises:
         UsageError: the URL is not one, or a header holds CR, LF or NUL.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
-        self._protocol = ClientProtocol(parse_url(url))
-        self._head = bytearray()
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        offers_deflate: bool = False,
+    ) -> None:
+        extensions = [ClientPerMessageDeflateFactory()] if offers_deflate else None
+        self._protocol = ClientProtocol(parse_url(url), extensions=extensions)
+        self._head = _Head()
+        self.deflation: Deflation | None = None
         request = self._protocol.connect()
         for name, value in (headers or {}).items():
             if _FORBIDDEN & set(name + value):
@@ -82,20 +164,106 @@ class ClientHandshake:
         Raises:
             HandshakeError: the answer is no upgrade, or its head is longer than 16 KiB.
         """
-        self._head += data
-        end = self._head.find(b"\r\n\r\n", 0, HEAD_MAX)
-        if end < 0:
-            if len(self._head) >= HEAD_MAX:
-                raise HandshakeError("handshake-head", HEAD_MAX, "head of more than 16 KiB")
+        whole = self._head.take(data)
+        if whole is None:
             return None
-        head, rest = bytes(self._head[: end + 4]), bytes(self._head[end + 4 :])
+        head, rest = whole
         status = _STATUS.match(head)
         if status and status[1] != b"101":  # told here, for its body is not read
             line = head.partition(b"\r\n")[0].decode("latin-1")
             raise HandshakeError("handshake-refused", 0, f"answered with {line}")
         self._protocol.receive_data(head)
         if self._protocol.state is not State.OPEN:
-            error = self._protocol.handshake_exc
-            text = str(error) if isinstance(error, InvalidHandshake) else repr(error)
-            raise HandshakeError("handshake-refused", 0, text)
+            raise _refusal(self._protocol.handshake_exc)
+        self.deflation = _deflation_of(self._protocol)
         return rest
+
+
+class ServerHandshake:
+    """One upgrade of a server: give :meth:`receive` what arrives, then send :meth:`answer`, also
+    when it raised: the peer is told why.
+
+    Args:
+        token: a client must send ``Authorization: Bearer TOKEN``; ``None``: anybody may connect.
+        origins: allowed values of ``Origin``, that is web pages; a client that sends none is no
+            page. Empty: no page.
+        hosts: allowed values of ``Host``, against pages that renamed their own host to this one;
+            ``None``: any.
+        takes_deflate: accept an offer of permessage-deflate.
+
+    Attributes:
+        path: what the client asked for, once the request was received.
+        deflation: what was agreed, once the request was received; ``None``: nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        token: str | None = None,
+        origins: Sequence[str] = (),
+        hosts: Sequence[str] | None = None,
+        takes_deflate: bool = False,
+    ) -> None:
+        extensions = [ServerPerMessageDeflateFactory()] if takes_deflate else None
+        allowed = [None, *(Origin(origin) for origin in origins)]
+        self._protocol = ServerProtocol(origins=allowed, extensions=extensions)
+        self._head = _Head()
+        self._token = None if token is None else f"Bearer {token}".encode()
+        self._hosts = hosts
+        self.path = ""
+        self.deflation: Deflation | None = None
+
+    def receive(self, data: bytes | bytearray | memoryview) -> bytes | None:
+        """Take bytes of the request.
+
+        Returns:
+            ``None`` while the head is not whole; then the bytes that follow it, maybe none.
+
+        Raises:
+            HandshakeError: it is no upgrade, or is refused; :meth:`answer` says so.
+        """
+        try:
+            whole = self._head.take(data)
+        except HandshakeError:
+            self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            raise
+        if whole is None:
+            return None
+        head, rest = whole
+        self._protocol.receive_data(head)
+        requests = self._protocol.events_received()
+        if not requests:
+            self._reject(HTTPStatus.BAD_REQUEST)
+            raise _refusal(self._protocol.handshake_exc)
+        request = cast(Request, requests[0])
+        self.path = request.path
+        response = self._response_to(request)
+        self._protocol.send_response(response)
+        if self._protocol.state is not State.OPEN:
+            text = f"answered with {response.status_code} {response.reason_phrase}"
+            raise HandshakeError("handshake-refused", 0, text)
+        self.deflation = _deflation_of(self._protocol)
+        return rest
+
+    def answer(self) -> bytes:
+        """Return the bytes of the answer, once."""
+        return b"".join(self._protocol.data_to_send())
+
+    def _response_to(self, request: Request) -> Response:
+        given = request.headers.get_all("Authorization")
+        if self._token is not None and not (
+            len(given) == 1
+            and hmac.compare_digest(given[0].encode("utf-8", "surrogateescape"), self._token)
+        ):
+            return self._protocol.reject(HTTPStatus.UNAUTHORIZED, "a token is needed\n")
+        if self._hosts is not None and request.headers.get("Host") not in self._hosts:
+            return self._protocol.reject(HTTPStatus.FORBIDDEN, "not a host of this server\n")
+        return self._protocol.accept(request)
+
+    def _reject(self, status: HTTPStatus) -> None:
+        self._protocol.send_response(self._protocol.reject(status, f"{status.phrase}\n"))
+
+
+def _refusal(error: Exception | None) -> HandshakeError:
+    text = str(error) if isinstance(error, InvalidHandshake) else repr(error)
+    return HandshakeError("handshake-refused", 0, text)

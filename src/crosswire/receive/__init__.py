@@ -1,5 +1,6 @@
-"""Receive engines: from a socket into a Line. They see only a Line."""
+"""Receive engines: how bytes come from a socket into a line, or into a codec."""
 
 from .protocol import LineProtocol
+from .websocket import WebSocket
 
-__all__ = ["LineProtocol"]
+__all__ = ["LineProtocol", "WebSocket"]

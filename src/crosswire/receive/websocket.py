@@ -1,0 +1,213 @@
+"""A WebSocket connection on the loop's own transport, in both roles.
+
+For what speaks WebSocket and is no market data feed: servers of signals, clients, echo peers. A
+feed's bytes go through :class:`~crosswire.receive.LineProtocol` to a line instead.
+
+Rules:
+1. The upgrade has one deadline, however slowly its bytes drip.
+2. A server ends the TCP connection once both closes were sent; a client waits for that, both for
+   no longer than ``close_limit_s``.
+3. While the peer does not read what we write, nothing more is read from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+from ..connection import Connection, ConnectionState, Opcode
+from ..errors import HandshakeError, VenueError
+from ..handshake import HEAD_MAX, ClientHandshake, ServerHandshake
+from ..seam import Seam
+
+__all__ = ["WebSocket"]
+
+_log = logging.getLogger("crosswire.websocket")
+
+HANDSHAKE_LIMIT_S = 10.0
+CLOSE_LIMIT_S = 2.0
+WRITE_MAX = 1 << 16
+
+
+class WebSocket(asyncio.BufferedProtocol):
+    """One connection.
+
+    Args:
+        handshake: the upgrade to be made; its class says the role.
+        seam: for stamps, masks and deadlines.
+        on_message: called with (this, opcode, payload) for every text and binary message; the
+            payload is a memoryview, valid during the call. What it raises is logged, and ends the
+            connection with close code 1011.
+        handshake_limit_s, close_limit_s: how long the upgrade, and the end, may take.
+        limits: for :class:`~crosswire.connection.Connection`.
+
+    Attributes:
+        connection: the codec, once the upgrade was made.
+        opened: done when the upgrade was made; raises HandshakeError.
+        ended: done when the transport is gone; its result is the (close code, reason) of the peer.
+    """
+
+    connection: Connection
+
+    def __init__(
+        self,
+        handshake: ClientHandshake | ServerHandshake,
+        seam: Seam,
+        on_message: Callable[[WebSocket, int, memoryview], object],
+        *,
+        handshake_limit_s: float = HANDSHAKE_LIMIT_S,
+        close_limit_s: float = CLOSE_LIMIT_S,
+        **limits: Any,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self.handshake = handshake
+        self._seam = seam
+        self._on_message = on_message
+        self._close_limit_s = close_limit_s
+        self._limits = limits
+        self._is_open = False
+        self._head = memoryview(bytearray(HEAD_MAX))
+        self._transport: asyncio.Transport | None = None
+        self._deadline = seam.later(handshake_limit_s, self._give_up)
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.opened.add_done_callback(_retrieve)
+        self.ended: asyncio.Future[tuple[int, str]] = loop.create_future()
+
+    # ---- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports do not derive from asyncio.Transport
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_MAX)
+        if isinstance(self.handshake, ClientHandshake):
+            self._transport.write(self.handshake.request())
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self.connection.window() if self._is_open else self._head
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._is_open:
+            self._receive_head(self._head[:nbytes])
+            return
+        self.connection.received(nbytes, self._seam.monotonic_ns())
+        self._take()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        if self._transport:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self._transport and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.cancel()
+        self._transport = None
+        if not self.opened.done():
+            text = str(exc or "the connection was closed")
+            self.opened.set_exception(HandshakeError("handshake-cut", 0, text))
+        code, reason = 1006, ""
+        if self._is_open:
+            self.connection.receive_eof()
+            assert self.connection.close_code is not None
+            code, reason = self.connection.close_code, self.connection.close_reason or ""
+        if not self.ended.done():
+            self.ended.set_result((code, reason))
+
+    # ---- ours
+
+    def send(self, opcode: int, payload: bytes | bytearray | memoryview) -> None:
+        """Send one message.
+
+        Raises:
+            UsageError: the connection is not open.
+        """
+        self.connection.send(opcode, payload)
+        self.flush()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin the end; :attr:`ended` tells when it is over."""
+        if self._is_open:
+            self.connection.close(code, reason)
+            self.flush()
+        elif self._transport:
+            self._transport.abort()
+
+    def flush(self) -> None:
+        """Write what was put in line in :attr:`connection`, and end what has come to its end."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if data := self.connection.data_to_send():
+            self._transport.write(data)
+        if self.connection.state is not ConnectionState.OPEN:
+            self._end()
+
+    def _end(self) -> None:
+        assert self._transport
+        self._deadline.cancel()
+        self._deadline = self._seam.later(self._close_limit_s, self._give_up)
+        is_over = self.connection.state is ConnectionState.CLOSED
+        if is_over and (isinstance(self.handshake, ServerHandshake) or self.connection.error):
+            self._transport.close()
+
+    def _give_up(self) -> None:
+        """The upgrade or the end took too long."""
+        if self._transport:
+            self._transport.abort()
+
+    def _receive_head(self, data: memoryview) -> None:
+        assert self._transport
+        try:
+            rest = self.handshake.receive(data)
+        except VenueError as error:
+            self._answer()
+            self.opened.set_exception(error)
+            self._transport.close()
+            return
+        if rest is None:
+            return
+        self._deadline.cancel()
+        self._answer()
+        self.connection = Connection(
+            is_server=isinstance(self.handshake, ServerHandshake),
+            random_bytes=self._seam.random_bytes,
+            deflation=self.handshake.deflation,
+            **self._limits,
+        )
+        self._is_open = True
+        self.opened.set_result(None)
+        while rest:
+            window = self.connection.window()
+            n = min(len(window), len(rest))
+            window[:n] = rest[:n]
+            rest = rest[n:]
+            self.connection.received(n, self._seam.monotonic_ns())
+            self._take()
+
+    def _answer(self) -> None:
+        if self._transport and isinstance(self.handshake, ServerHandshake):
+            self._transport.write(self.handshake.answer())
+
+    def _take(self) -> None:
+        """Hand over what came, and write what that gave."""
+        while (message := self.connection.next_message()) is not None:
+            opcode, payload = message
+            if opcode not in (Opcode.TEXT, Opcode.BINARY):
+                continue
+            try:
+                self._on_message(self, opcode, payload)
+            except Exception:
+                _log.exception("on_message raised; the connection is closed")
+                self.connection.close(1011, "internal error")
+        self.flush()
+
+
+def _retrieve(future: asyncio.Future[None]) -> None:
+    """Look at the result, which nobody else may do."""
+    if not future.cancelled():
+        future.exception()
