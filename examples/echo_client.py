@@ -12,7 +12,7 @@ from crosswire.handshake import ClientHandshake, parse_url
 from crosswire.receive import WebSocket
 from crosswire.seam import System
 
-MESSAGE_MAX = 16 << 20
+LIMITS = {"message_max": 16 << 20, "fragments_max": 1 << 17, "controls_max": 0}
 
 
 async def connect(url: str, on_message) -> WebSocket:
@@ -20,7 +20,7 @@ async def connect(url: str, on_message) -> WebSocket:
     handshake = ClientHandshake(url, offers_deflate=True)
     where = parse_url(url)
     _, socket = await asyncio.get_running_loop().create_connection(
-        lambda: WebSocket(handshake, System(), on_message, message_max=MESSAGE_MAX, controls_max=0),
+        lambda: WebSocket(handshake, System(), on_message, **LIMITS),
         where.host,
         where.port,
     )

@@ -10,7 +10,7 @@ from crosswire.handshake import ServerHandshake
 from crosswire.receive import WebSocket
 from crosswire.seam import System
 
-MESSAGE_MAX = 16 << 20
+LIMITS = {"message_max": 16 << 20, "fragments_max": 1 << 17, "controls_max": 0}
 
 
 def echo(socket, opcode, payload):  # the payload is valid during the call
@@ -19,7 +19,7 @@ def echo(socket, opcode, payload):  # the payload is valid during the call
 
 def connection():
     handshake = ServerHandshake(takes_deflate=True)
-    return WebSocket(handshake, System(), echo, message_max=MESSAGE_MAX, controls_max=0)
+    return WebSocket(handshake, System(), echo, **LIMITS)
 
 
 async def serve(host: str, port: int) -> None:
