@@ -11,6 +11,7 @@ pipeline/signal-single/..  the same with one message a read
 receive/loopback/PEER      150-byte text frames from a firehose, frames only
 receive/loopback-*/PEER    the same with binary frames, with other reads, or decoded further
 unmask/SIZE/PEER           unmasking in place, called from Python
+utf8/4KiB/PEER             text of several alphabets checked, called from Python
 inflate/147B-*/zlib        tickers of about 147 bytes out of permessage-deflate, from Python
 =========================  =====================================================================
 
@@ -32,7 +33,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from crosswire.codec import Inflate, mask
+from crosswire.codec import Inflate, mask, utf8_error
 from crosswire.engine import isa_levels
 
 from . import common, loopback, peers
@@ -400,6 +401,38 @@ def _unmask_against_websockets(isa: str | None, size: int, calls: int, effort: E
     )
 
 
+# ------------------------------------------------------------------ UTF-8
+
+UTF8_TEXT = ("price 价格 цена τιμή précio " * 100).encode()[:4096]
+UTF8 = "4 KiB of five alphabets, called from Python; ours: codec.utf8_error(), peer: {}"
+
+
+def _utf8_cases() -> Iterator[Case]:
+    level = isa_levels()[-1]
+    for name, peer, method, job in (
+        (
+            "scalar",
+            "one byte after the other, in C",
+            "the same at the level base, which looks at one byte after the other",
+            lambda: utf8_error(UTF8_TEXT, isa="base"),
+        ),
+        (
+            "decode",
+            f"bytes.decode of Python {platform.python_version()}",
+            "bytes.decode, which also makes a str",
+            UTF8_TEXT.decode,
+        ),
+    ):
+
+        def measure(effort: Effort, job: peers.Job = job) -> Sample:
+            ours = Side(lambda: utf8_error(UTF8_TEXT, isa=level))
+            return common.interleave(
+                ours, Side(job), 1, windows=effort.windows, repeat=(1000, 1000)
+            )
+
+        yield Case(f"utf8/4KiB/{name}", "", peer, UTF8.format(method), measure)
+
+
 # ------------------------------------------------------------------ inflate
 
 INFLATE = (
@@ -461,7 +494,7 @@ def cases() -> list[Case]:
         yield from _pipeline_cases(isa)
         yield from _unmask_cases(isa)
 
-    found = [*by_level(None), *_receive_cases(), *_inflate_cases()]
+    found = [*by_level(None), *_receive_cases(), *_utf8_cases(), *_inflate_cases()]
     for level in isa_levels():
         for case in by_level(level):
             found.append(

@@ -42,18 +42,6 @@ static int put_inbox(cw_line *self, uint8_t opcode, const uint8_t *p, uint64_t n
 
 /* ---- messages ---- */
 
-static int text_is_valid(const uint8_t *p, size_t n, size_t *at) {
-    size_t ascii = ops_ascii_prefix(p, n);
-    cw_utf8 utf8 = {0, 0, 0};
-    if (CW_LIKELY(ascii == n)) return 1;
-    if (cw_utf8_feed(&utf8, p + ascii, n - ascii, at) != CW_OK) {
-        *at += ascii;
-        return 0;
-    }
-    *at = n;
-    return cw_utf8_is_whole(&utf8);
-}
-
 /* Bits for the owner that are known without parsing further; 0: go on. */
 static uint32_t must_stop(const cw_line *self) {
     const cw_engine *engine = self->engine;
@@ -107,7 +95,7 @@ static void break_text(cw_line *self, uint64_t at) {
 /* A text of a venue whose layout names no messages: it is checked to be text, and counted. */
 static uint32_t pass_text(cw_line *self, const cw_message *message) {
     size_t at = 0;
-    if (CW_UNLIKELY(!text_is_valid(message->payload, message->len, &at)))
+    if (CW_UNLIKELY(!ops_is_utf8(message->payload, message->len, &at)))
         return break_text(self, message->at + at), 0;
     self->messages++;
     self->engine->messages++;

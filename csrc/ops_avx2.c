@@ -12,6 +12,7 @@
 #endif
 #define CW_WIDTH 32
 #include "ops_wide.h"
+#include "ops_utf8.h"
 #include "ops_scan.h"
 #include "line_body.h"
 
@@ -37,6 +38,7 @@ const cw_ops cw_ops_avx2 = {
     .level = CW_LEVEL_AVX2,
     .mask = ops_mask,
     .ascii_prefix = ops_ascii_prefix,
+    .utf8_prefix = ops_utf8_prefix,
     .decimal = cw_avx2_decimal,
     .scan = cw_avx2_scan,
     .scan_next = cw_avx2_scan_next,

@@ -11,6 +11,7 @@
 #endif
 #define CW_WIDTH 64
 #include "ops_wide.h"
+#include "ops_utf8.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
@@ -22,6 +23,7 @@ const cw_ops cw_ops_avx512 = {
     .level = CW_LEVEL_AVX512,
     .mask = ops_mask,
     .ascii_prefix = ops_ascii_prefix,
+    .utf8_prefix = ops_utf8_prefix,
     .decimal = cw_avx2_decimal,
     .scan = cw_avx2_scan,
     .scan_next = cw_avx2_scan_next,

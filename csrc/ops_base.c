@@ -5,6 +5,7 @@
 
 #define CW_WIDTH 16
 #include "ops_wide.h"
+#include "ops_utf8.h"
 #include "ops_scan.h"
 #include "line_body.h"
 
@@ -13,6 +14,7 @@ const cw_ops cw_ops_base = {
     .level = CW_LEVEL_BASE,
     .mask = ops_mask,
     .ascii_prefix = ops_ascii_prefix,
+    .utf8_prefix = ops_utf8_prefix,
     .decimal = ops_decimal,
     .scan = ops_scan,
     .scan_next = ops_scan_next,

@@ -81,11 +81,16 @@ void cw_receiver_compact(cw_receiver *self) {
 
 /* Check that more bytes go on with a text. CW_OK, or CW_E_UTF8 with the bad byte in *at. */
 static int check_text(cw_receiver *self, const uint8_t *p, size_t n, size_t *at) {
-    size_t ascii = self->utf8.need ? 0 : self->ops->ascii_prefix(p, n);
-    int code;
-    if (CW_LIKELY(ascii == n)) return CW_OK;
-    code = cw_utf8_feed(&self->utf8, p + ascii, n - ascii, at);
-    *at += ascii;
+    size_t done = 0;
+    int code = CW_OK;
+    for (; self->utf8.need && done < n && code == CW_OK; done += code == CW_OK)
+        code = cw_utf8_feed(&self->utf8, p + done, 1, at); /* a character that was cut */
+    if (code == CW_OK && done < n) {
+        done += self->ops->ascii_prefix(p + done, n - done);
+        if (CW_UNLIKELY(done < n)) done += self->ops->utf8_prefix(p + done, n - done);
+        code = cw_utf8_feed(&self->utf8, p + done, n - done, at);
+    }
+    *at += done;
     return code;
 }
 

@@ -91,14 +91,9 @@ static int take_first(walk *w, const cw_layout_message *message, cw_record *row)
 
 /* Messages that a template takes are ASCII; the others are checked to be UTF-8 here. */
 static int check_text(walk *w) {
-    size_t n = (size_t)(w->end - w->start), ascii = ops_ascii_prefix(w->start, n), at = 0;
-    cw_utf8 utf8 = {0, 0, 0};
-    if (CW_LIKELY(ascii == n)) return CW_OK;
-    if (cw_utf8_feed(&utf8, w->start + ascii, n - ascii, &at) == CW_OK) {
-        if (cw_utf8_is_whole(&utf8)) return CW_OK;
-        at = n - ascii;
-    }
-    refuse(w, w->start + ascii + at, CW_E_UTF8);
+    size_t at;
+    if (CW_LIKELY(ops_is_utf8(w->start, (size_t)(w->end - w->start), &at))) return CW_OK;
+    refuse(w, w->start + at, CW_E_UTF8);
     return CW_E_UTF8;
 }
 

@@ -149,18 +149,18 @@ def utf8_error(*pieces, str isa="avx512"):
     whole length when they end inside a character, or -1 when they are UTF-8."""
     cdef Py_buffer view
     cdef cw_utf8 state
-    cdef size_t at = 0, ascii
+    cdef size_t at = 0, whole
     cdef Py_ssize_t before = 0
     cdef int code
     cdef const cw_ops *ops = _ops(isa)
     state.need = 0
     for piece in pieces:
         PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE)
-        ascii = 0 if state.need else ops.ascii_prefix(<uint8_t *>view.buf, view.len)
-        code = cw_utf8_feed(&state, <uint8_t *>view.buf + ascii, view.len - ascii, &at)
+        whole = 0 if state.need else ops.utf8_prefix(<uint8_t *>view.buf, view.len)
+        code = cw_utf8_feed(&state, <uint8_t *>view.buf + whole, view.len - whole, &at)
         PyBuffer_Release(&view)
         if code != CW_OK:
-            return before + <Py_ssize_t>(ascii + at)
+            return before + <Py_ssize_t>(whole + at)
         before += len(piece)
     return -1 if cw_utf8_is_whole(&state) else before
 

@@ -30,6 +30,8 @@ static size_t judge(const uint8_t *p, size_t n, int *is_whole) {
     return n;
 }
 
+static int code_of(size_t bad, size_t size) { return bad < size ? CW_E_UTF8 : CW_OK; }
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const cw_ops *ops[LEVELS];
     uint32_t count = levels(ops);
@@ -39,7 +41,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     cw_utf8 u = {0, 0, 0}, pieces = {0, 0, 0};
     size_t at = 0;
     int code = cw_utf8_feed(&u, data, size, &at);
-    CHECK_EQ(code, bad < size ? CW_E_UTF8 : CW_OK);
+    CHECK_EQ(code, code_of(bad, size));
     if (bad < size) CHECK_EQ(at, bad);
     else CHECK_EQ(cw_utf8_is_whole(&u), is_whole);
     for (size_t i = 0; i < size && i < 8; i++) d.state = d.state * 31 + data[i];
@@ -54,6 +56,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         from += n;
     }
     while (ascii < size && data[ascii] < 0x80) ascii++;
-    for (uint32_t i = 0; i < count; i++) CHECK_EQ(ops[i]->ascii_prefix(data, size), ascii);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t whole = ops[i]->utf8_prefix(data, size);
+        cw_utf8 rest = {0, 0, 0};
+        CHECK_EQ(ops[i]->ascii_prefix(data, size), ascii);
+        CHECK(whole <= bad);
+        CHECK_EQ(cw_utf8_feed(&rest, data + whole, size - whole, &at), code_of(bad, size));
+        if (bad < size) CHECK_EQ(whole + at, bad);
+        else CHECK_EQ(cw_utf8_is_whole(&rest), is_whole);
+    }
     return 0;
 }

@@ -190,6 +190,82 @@ static void test_random_texts_of_characters_and_noise(void) {
     }
 }
 
+/* ---- whole characters by vectors, at every level ---- */
+
+/* utf8_prefix stops at a character, before any fault, and not far from it; feeding on from there
+ * gives the reference's verdict. The text is in a heap block of its size. */
+static void check_prefix(const uint8_t *text, size_t n) {
+    int is_whole;
+    size_t bad = judge(text, n, &is_whole);
+    uint8_t *p = malloc(n ? n : 1);
+    if (n) memcpy(p, text, n);
+    for (int level = 0; level <= (int)cw_level_best(); level++) {
+        cw_utf8 rest = {0, 0, 0};
+        size_t at = 0, whole = cw_ops_for((cw_level)level)->utf8_prefix(p, n);
+        int code;
+        CHECK(whole <= bad);
+        if (level >= CW_LEVEL_AVX2) CHECK(whole + 36 > bad);
+        code = cw_utf8_feed(&rest, p + whole, n - whole, &at);
+        CHECK_EQ(code, bad < n ? CW_E_UTF8 : CW_OK);
+        if (bad < n) CHECK_EQ(whole + at, bad);
+        else CHECK_EQ(cw_utf8_is_whole(&rest), is_whole);
+    }
+    free(p);
+}
+
+static const char *const CHARACTERS[] = {"a", "\x7F", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80",
+                                         "\xED\x9F\xBF", "\xEF\xBF\xBF", "\xF0\x90\x80\x80",
+                                         "\xF4\x8F\xBF\xBF"};
+
+static size_t put_characters(dice *d, uint8_t *p, size_t room, uint32_t kinds) {
+    size_t n = 0;
+    while (room - n >= 4) {
+        const char *character = CHARACTERS[below(d, kinds)];
+        memcpy(p + n, character, strlen(character));
+        n += strlen(character);
+    }
+    return n;
+}
+
+static void test_vectors_judge_every_byte_at_every_place_as_the_reference_does(void) {
+    dice d = {7};
+    uint8_t text[132];
+    for (int turn = 0; turn < 6; turn++) {
+        size_t n = put_characters(&d, text, sizeof text, turn % 2 ? 9 : 3);
+        for (size_t at = 0; at < n; at++) {
+            uint8_t was = text[at];
+            for (int byte = 0; byte < 256; byte++) {
+                text[at] = (uint8_t)byte;
+                check_prefix(text, n);
+            }
+            text[at] = was;
+        }
+    }
+}
+
+static void test_vectors_judge_every_pair_across_the_edge_of_a_vector(void) {
+    uint8_t text[96];
+    for (int first = 0; first < 256; first++)
+        for (int second = 0; second < 256; second++)
+            for (size_t at = 29; at < 34; at++) {
+                memset(text, 'x', sizeof text);
+                text[at] = (uint8_t)first;
+                text[at + 1] = (uint8_t)second;
+                text[at + 2] = 0x80;
+                text[at + 3] = 0xBF;
+                check_prefix(text, 64 + at % 3);
+            }
+}
+
+static void test_vectors_stop_at_a_character_however_long_the_text_is(void) {
+    dice d = {8};
+    uint8_t text[200];
+    for (int turn = 0; turn < 400; turn++) {
+        size_t n = put_characters(&d, text, sizeof text, turn % 2 ? 9 : 2);
+        for (size_t cut = 0; cut <= n; cut++) check_prefix(text, cut);
+    }
+}
+
 int main(void) {
     RUN(test_empty_text_and_ascii_with_zeros_are_whole);
     RUN(test_first_and_last_character_of_every_length_is_accepted);
@@ -202,5 +278,8 @@ int main(void) {
     RUN(test_every_four_byte_character_is_judged_as_the_reference_does);
     RUN(test_a_bad_byte_is_found_at_every_place_in_a_long_text);
     RUN(test_random_texts_of_characters_and_noise);
+    RUN(test_vectors_judge_every_byte_at_every_place_as_the_reference_does);
+    RUN(test_vectors_judge_every_pair_across_the_edge_of_a_vector);
+    RUN(test_vectors_stop_at_a_character_however_long_the_text_is);
     return 0;
 }

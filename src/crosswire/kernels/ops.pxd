@@ -10,6 +10,7 @@ cdef extern from "crosswire/ops.h" nogil:
         const char *name
         void (*mask)(uint8_t *p, size_t n, const uint8_t *mask, size_t phase) noexcept
         size_t (*ascii_prefix)(const uint8_t *p, size_t n) noexcept
+        size_t (*utf8_prefix)(const uint8_t *p, size_t n) noexcept
         int (*decimal)(const uint8_t *p, size_t n, double *value, uint32_t *flags,
                        uint32_t *at) noexcept
 

@@ -20,6 +20,10 @@ typedef struct cw_ops {
     /* Bytes of [p, p + n) before the first one with its high bit set; `n` when all are ASCII. */
     size_t (*ascii_prefix)(const uint8_t *p, size_t n);
 
+    /* Bytes of [p, p + n), at the start of a character, that are whole characters of UTF-8. How far
+     * it looks is up to the level: cw_utf8_feed goes on from there, and tells. */
+    size_t (*utf8_prefix)(const uint8_t *p, size_t n);
+
     /* Read decimal text as cw_decimal_read does. CW_GUARD_BEFORE bytes before and
      * CW_GUARD_AFTER bytes behind must be readable. */
     int (*decimal)(const uint8_t *p, size_t n, double *value, uint32_t *flags, uint32_t *at);
