@@ -313,5 +313,6 @@ int cw_receiver_next(cw_receiver *self, int64_t mono_now, cw_message *out) {
     if (self->has_close) return CW_NEED_MORE;
     if (!self->opcode) give_back(self);
     while (code == GO_ON) code = take_step(self, mono_now, out); /* each takes a frame */
+    if (code == CW_NEED_MORE) cw_receiver_compact(self);
     return code;
 }

@@ -97,7 +97,8 @@ int cw_receiver_commit(cw_receiver *self, uint32_t n);
  * came is taken, and always behind a close frame; else the code of the error, which stays. */
 int cw_receiver_next(cw_receiver *self, int64_t mono_now, cw_message *out);
 
-/* Make room in the receive buffer; a view that was handed out is over. */
+/* Make room in the receive buffer; a view that was handed out is over. For an owner that takes
+ * frames by itself; cw_receiver_next does it too, when it says CW_NEED_MORE. */
 void cw_receiver_compact(cw_receiver *self);
 
 /* The connection is broken by something at a stream offset. Returns the code. */

@@ -1,0 +1,125 @@
+/* test_receiver.c — frames to messages by the sections of RFC 6455, however the stream is cut. */
+#include "conversation.h"
+
+static const uint8_t MASK[4] = {0x37, 0xFA, 0x21, 0x3D};
+
+static const uint8_t *mask_of(const options *o) { return o->role == CW_SERVER ? MASK : NULL; }
+
+/* ---- saying what a conversation must come to ---- */
+
+/* The same at all levels, cut at every position and byte by byte; and the model agrees. */
+static void check_every_cut(const options *o, const bytes *stream, const outcome *want) {
+    outcome model = expected_of(o, stream->p, stream->n, NULL);
+    options at_level = *o;
+    check_note("the model");
+    check_outcome(&model, want);
+    bytes_free(&model.log);
+    for (at_level.level = CW_LEVEL_BASE; at_level.level <= CW_LEVEL_AVX512; at_level.level++) {
+        check_note("whole, level %d", (int)at_level.level);
+        check_whole(&at_level, stream, want);
+        check_steps(&at_level, stream, 1, want);
+        check_steps(&at_level, stream, 7, want);
+    }
+    for (size_t cut = 1; cut < stream->n; cut++) check_cut(o, stream, cut, want);
+    check_note("%s", "");
+}
+
+static void check_says(const options *o, const void *p, size_t n, const char *log, size_t log_n,
+                       int code, uint64_t at) {
+    bytes stream = {0};
+    outcome want = {.code = code, .at = at};
+    peer s;
+    put(&stream, p, n);
+    put(&want.log, log, log_n);
+    peer_open(&s, o);
+    receive(&s, stream.p, stream.n, 0);
+    want.is_closed = s.said.is_closed;
+    want.frames = s.said.frames;
+    want.controls = s.said.controls;
+    check_outcome(&s.said, &want);
+    peer_close(&s);
+    check_every_cut(o, &stream, &want);
+    bytes_free(&stream);
+    bytes_free(&want.log);
+}
+
+/* Literals: the stream, then what is said of it. */
+#define SAYS(o, stream, log)                                                                    \
+    check_says(o, stream, sizeof(stream) - 1, log, sizeof(log) - 1, 0, 0)
+#define BREAKS(o, stream, log, code, at)                                                        \
+    check_says(o, stream, sizeof(stream) - 1, log, sizeof(log) - 1, code, at)
+
+/* A stream that was made, against the model alone. */
+static void check_stream(const options *o, const bytes *stream, int code) {
+    outcome want = expected_of(o, stream->p, stream->n, NULL);
+    dice d = {stream->n};
+    CHECK_EQ(want.code, code);
+    check_whole(o, stream, &want);
+    if (stream->n < 700) {
+        check_every_cut(o, stream, &want);
+    } else {
+        check_steps(o, stream, 1, &want);
+        for (int i = 0; i < 20; i++) check_diced(o, stream, &d, &want);
+    }
+    bytes_free(&want.log);
+}
+
+static bytes letters(size_t n) {
+    bytes text = {0};
+    for (size_t i = 0; i < n; i++) put(&text, &(uint8_t){(uint8_t)('a' + i % 26)}, 1);
+    return text;
+}
+
+static void put_letters(bytes *stream, const options *o, uint8_t first, size_t n) {
+    bytes text = letters(n);
+    put_frame(stream, first, mask_of(o), text.p, n);
+    bytes_free(&text);
+}
+
+/* ---- sizes ---- */
+
+/* The owner of this test makes no room by itself, and never has to. */
+static void test_there_is_room_whenever_all_that_came_is_taken(void) {
+    options o = usual(CW_SERVER);
+    bytes stream = {0};
+    o.rx_capacity = CW_RECEIVER_RX_MIN;
+    for (size_t n = 0; n < 240; n++) put_letters(&stream, &o, n % 9 ? 0x81 : 0x82, n);
+    check_stream(&o, &stream, 0);
+    bytes_free(&stream);
+}
+
+/* ---- control frames a second ---- */
+
+static int ping_at(peer *s, int64_t mono) {
+    receive(s, "\x89\x00", 2, mono);
+    return s->said.code;
+}
+
+static peer opened_with(uint32_t controls_max) {
+    options o = usual(CW_CLIENT);
+    peer s;
+    o.controls_max = controls_max;
+    peer_open(&s, &o);
+    s.receiver.heap.user = NULL; /* the peer is copied; no message here needs the heap */
+    return s;
+}
+
+/* ---- memory that is not there ---- */
+
+static void put_hungry(bytes *stream, const options *o) {
+    put_letters(stream, o, 0x81, 10);
+    put_letters(stream, o, 0x01, 200);
+    put_letters(stream, o, 0x89, 3);
+    put_letters(stream, o, 0x00, 400);
+    put_letters(stream, o, 0x80, 900);
+    put_letters(stream, o, 0x82, 2000);
+    put_letters(stream, o, 0x01, 20);
+    put_letters(stream, o, 0x00, 3000);
+    put_letters(stream, o, 0x80, 1);
+    put_letters(stream, o, 0x81, 5);
+}
+
+int main(void) {
+    RUN(test_there_is_room_whenever_all_that_came_is_taken);
+    return 0;
+}
