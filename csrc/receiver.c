@@ -296,7 +296,7 @@ static int take_step(cw_receiver *self, int64_t mono_now, cw_message *out) {
         if ((code = check_place(self, &frame)) != CW_OK) return code;
         if (CW_UNLIKELY(!frame.is_final || frame.opcode == CW_CONTINUATION ||
                         frame.is_compressed ||
-                        frame.payload_len > self->rx.capacity - CW_FRAME_HEADER_MAX))
+                        frame.payload_len > self->rx.capacity - frame.header_len))
             return begin_stream(self, &frame);
     }
     have -= frame.header_len;

@@ -78,6 +78,38 @@ static void put_letters(bytes *stream, const options *o, uint8_t first, size_t n
 
 /* ---- sizes ---- */
 
+static void test_frames_of_every_size_around_the_receive_buffer(void) {
+    for (int role = 0; role < 2; role++)
+        for (uint32_t rx = 256; rx <= 258; rx++)
+            for (size_t n = rx - 14; n <= rx + 2; n++) {
+                options o = usual((cw_role)role);
+                bytes stream = {0};
+                o.rx_capacity = rx;
+                put_letters(&stream, &o, 0x81, 1);
+                put_letters(&stream, &o, 0x81, n);
+                put_letters(&stream, &o, 0x89, 2);
+                check_note("%zu bytes in %u, role %d", n, rx, role);
+                check_stream(&o, &stream, 0);
+                bytes_free(&stream);
+            }
+}
+
+/* A frame that just fits is a view, and one that does not is put together. */
+static void test_frame_of_exactly_the_receive_buffer_is_a_view(void) {
+    for (size_t n = 507; n <= 509; n++) {
+        options o = usual(CW_CLIENT);
+        bytes stream = {0};
+        peer s;
+        put_letters(&stream, &o, 0x81, n);
+        peer_open(&s, &o);
+        receive(&s, stream.p, stream.n, 0);
+        CHECK(strncmp((char *)s.said.log.p, n <= 508 ? "text@4[" : "text[a", 6) == 0);
+        CHECK_EQ(s.heap.made, n > 508);
+        peer_close(&s);
+        bytes_free(&stream);
+    }
+}
+
 /* The owner of this test makes no room by itself, and never has to. */
 static void test_there_is_room_whenever_all_that_came_is_taken(void) {
     options o = usual(CW_SERVER);
@@ -120,6 +152,8 @@ static void put_hungry(bytes *stream, const options *o) {
 }
 
 int main(void) {
+    RUN(test_frames_of_every_size_around_the_receive_buffer);
+    RUN(test_frame_of_exactly_the_receive_buffer_is_a_view);
     RUN(test_there_is_room_whenever_all_that_came_is_taken);
     return 0;
 }
