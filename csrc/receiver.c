@@ -167,6 +167,11 @@ static int expand(cw_receiver *self, const uint8_t *p, size_t n) {
     }
 }
 
+/* A frame is too big, says its length: the byte of 7 bits, or those behind it. */
+static int fail_too_big(cw_receiver *self, const cw_frame *frame) {
+    return fail(self, CW_E_FRAME_TOO_BIG, frame->payload_len < 126 ? 1 : 2);
+}
+
 /* Begin to take a frame piece by piece. */
 static int begin_stream(cw_receiver *self, const cw_frame *frame) {
     if (frame->opcode != CW_CONTINUATION) {
@@ -176,7 +181,7 @@ static int begin_stream(cw_receiver *self, const cw_frame *frame) {
         memset(&self->utf8, 0, sizeof self->utf8);
     }
     if (!self->is_compressed && frame->payload_len > self->message_max - self->assembled)
-        return fail(self, CW_E_FRAME_TOO_BIG, 2);
+        return fail_too_big(self, frame);
     if (++self->fragment_count > self->fragments_max)
         return fail(self, CW_E_FRAME_FRAGMENTS, 0);
     self->streamed = *frame;
@@ -280,7 +285,7 @@ static int check_place(cw_receiver *self, const cw_frame *frame) {
         return fail(self, CW_E_FRAME_CONTINUATION, 0);
     if (CW_UNLIKELY(frame->payload_len > self->message_max && !frame->is_compressed &&
                     !self->is_compressed))
-        return fail(self, CW_E_FRAME_TOO_BIG, 2);
+        return fail_too_big(self, frame);
     return CW_OK;
 }
 

@@ -78,6 +78,43 @@ static void put_letters(bytes *stream, const options *o, uint8_t first, size_t n
 
 /* ---- sizes ---- */
 
+static void test_message_of_the_limit_and_of_one_byte_more(void) {
+    static const uint32_t LIMITS[] = {0, 1, 125, 126, 127, 128, 300, 511, 700, 1100};
+    for (int role = 0; role < 2; role++)
+        for (size_t i = 0; i < sizeof LIMITS / sizeof *LIMITS; i++)
+            for (uint32_t more = 0; more < 2; more++)
+                for (uint32_t first = 0; first < 2; first++) {
+                    options o = usual((cw_role)role);
+                    bytes stream = {0};
+                    uint32_t n = LIMITS[i] + more, half = n / 3;
+                    o.message_max = LIMITS[i];
+                    put_letters(&stream, &o, 0x89, 125); /* is no message */
+                    if (first) {
+                        put_letters(&stream, &o, 0x01, half);
+                        put_letters(&stream, &o, 0x00, half);
+                        put_letters(&stream, &o, 0x80, n - 2 * half);
+                    } else {
+                        put_letters(&stream, &o, 0x82, n);
+                    }
+                    put_letters(&stream, &o, 0x81, 0);
+                    check_note("limit %u, %u more, fragments %u", LIMITS[i], more, first);
+                    check_stream(&o, &stream, more ? CW_E_FRAME_TOO_BIG : 0);
+                    bytes_free(&stream);
+                }
+}
+
+static void test_too_big_a_length_breaks_at_the_length(void) {
+    options o = usual(CW_CLIENT);
+    o.message_max = 100;
+    BREAKS(&o, "\x81\x65", "", CW_E_FRAME_TOO_BIG, 1);
+    BREAKS(&o, "\x81\x7e\x00\x7e", "", CW_E_FRAME_TOO_BIG, 2);
+    BREAKS(&o, "\x01\x01x\x80\x64", "", CW_E_FRAME_TOO_BIG, 4);
+    o.message_max = 300;
+    BREAKS(&o, "\x01\x01x\x80\x7e\x01\x2c", "", CW_E_FRAME_TOO_BIG, 5);
+    o.role = CW_SERVER;
+    BREAKS(&o, "\x81\xfe\x01\x2d\1\2\3\4", "", CW_E_FRAME_TOO_BIG, 2);
+}
+
 static void test_frames_of_every_size_around_the_receive_buffer(void) {
     for (int role = 0; role < 2; role++)
         for (uint32_t rx = 256; rx <= 258; rx++)
@@ -152,6 +189,8 @@ static void put_hungry(bytes *stream, const options *o) {
 }
 
 int main(void) {
+    RUN(test_message_of_the_limit_and_of_one_byte_more);
+    RUN(test_too_big_a_length_breaks_at_the_length);
     RUN(test_frames_of_every_size_around_the_receive_buffer);
     RUN(test_frame_of_exactly_the_receive_buffer_is_a_view);
     RUN(test_there_is_room_whenever_all_that_came_is_taken);
