@@ -228,9 +228,11 @@ static int stream(cw_receiver *self, cw_message *out) {
 
 /* ---- frames ---- */
 
-/* Count a control frame; CW_E_FRAME_FLOOD when too many came within a second. */
+/* Count a control frame; CW_E_FRAME_FLOOD when too many came within a second. A stamp that runs
+ * backwards begins another. */
 static int count_control(cw_receiver *self, int64_t mono_now) {
-    if (mono_now - self->second_began >= SECOND_NS || !self->second_count) {
+    uint64_t passed = (uint64_t)mono_now - (uint64_t)self->second_began;
+    if (passed >= SECOND_NS || !self->second_count) {
         self->second_began = mono_now;
         self->second_count = 0;
     }

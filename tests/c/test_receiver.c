@@ -173,6 +173,19 @@ static peer opened_with(uint32_t controls_max) {
     return s;
 }
 
+static void test_stamps_that_run_backwards_neither_overflow_nor_close_the_door_for_ever(void) {
+    static const int64_t STAMPS[] = {0, INT64_MAX, INT64_MIN, -1, INT64_MAX, 0, INT64_MIN, 1};
+    peer s = opened_with(3);
+    for (size_t i = 0; i < sizeof STAMPS / sizeof *STAMPS; i++)
+        CHECK_EQ(ping_at(&s, STAMPS[i]), 0);
+    peer_close(&s);
+    s = opened_with(2);
+    CHECK_EQ(ping_at(&s, INT64_MAX - 1), 0);
+    CHECK_EQ(ping_at(&s, INT64_MAX), 0);
+    CHECK_EQ(ping_at(&s, INT64_MAX), CW_E_FRAME_FLOOD);
+    peer_close(&s);
+}
+
 /* ---- memory that is not there ---- */
 
 static void put_hungry(bytes *stream, const options *o) {
@@ -194,5 +207,6 @@ int main(void) {
     RUN(test_frames_of_every_size_around_the_receive_buffer);
     RUN(test_frame_of_exactly_the_receive_buffer_is_a_view);
     RUN(test_there_is_room_whenever_all_that_came_is_taken);
+    RUN(test_stamps_that_run_backwards_neither_overflow_nor_close_the_door_for_ever);
     return 0;
 }
