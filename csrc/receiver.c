@@ -55,6 +55,7 @@ int cw_receiver_take_deflate(cw_receiver *self, int window_bits, int keeps_conte
 }
 
 int cw_receiver_fail(cw_receiver *self, int code, uint64_t at) {
+    if (self->error.code) return self->error.code;
     self->error.code = code;
     self->error.at = at;
     return code;

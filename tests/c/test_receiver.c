@@ -186,6 +186,43 @@ static void test_stamps_that_run_backwards_neither_overflow_nor_close_the_door_f
     peer_close(&s);
 }
 
+/* ---- the first error is the last ---- */
+
+static void test_owner_breaks_the_connection_once(void) {
+    options o = usual(CW_CLIENT);
+    peer s;
+    cw_message m;
+    peer_open(&s, &o);
+    give(&s, (const uint8_t *)"\x81\x01\xff\x81\x01y", 6);
+    CHECK_EQ(cw_receiver_fail(&s.receiver, CW_E_UTF8, 2), CW_E_UTF8);
+    CHECK_EQ(cw_receiver_next(&s.receiver, 0, &m), CW_E_UTF8);
+    CHECK_EQ(cw_receiver_fail(&s.receiver, CW_E_FRAME_FLOOD, 77), CW_E_UTF8);
+    CHECK(cw_receiver_commit(&s.receiver, UINT32_MAX) != CW_OK);
+    CHECK_EQ(s.receiver.error.code, CW_E_UTF8);
+    CHECK_EQ(s.receiver.error.at, 2);
+    CHECK_EQ(cw_receiver_next(&s.receiver, 0, &m), CW_E_UTF8);
+    peer_close(&s);
+}
+
+static void test_commit_beyond_the_tail_takes_nothing(void) {
+    static const uint32_t TOO_MUCH[] = {510, 511, 1000, 0x7FFFFFFF, 0x80000000, UINT32_MAX};
+    for (size_t i = 0; i < sizeof TOO_MUCH / sizeof *TOO_MUCH; i++) {
+        options o = usual(CW_CLIENT);
+        cw_message m;
+        peer s;
+        peer_open(&s, &o);
+        CHECK_EQ(give(&s, (const uint8_t *)"\x81\x00\x81", 3), 3);
+        CHECK_EQ(cw_receiver_commit(&s.receiver, TOO_MUCH[i]), CW_E_FRAME_TOO_BIG);
+        CHECK_EQ(s.receiver.rx.received, 3);
+        CHECK_EQ(cw_receiver_next(&s.receiver, 0, &m), CW_E_FRAME_TOO_BIG);
+        CHECK_EQ(s.receiver.error.code, CW_E_FRAME_TOO_BIG);
+        cw_receiver_open(&s.receiver);
+        receive(&s, "\x81\x01x", 3, 0);
+        CHECK_EQ(s.said.code, 0);
+        peer_close(&s);
+    }
+}
+
 /* ---- memory that is not there ---- */
 
 static void put_hungry(bytes *stream, const options *o) {
@@ -208,5 +245,7 @@ int main(void) {
     RUN(test_frame_of_exactly_the_receive_buffer_is_a_view);
     RUN(test_there_is_room_whenever_all_that_came_is_taken);
     RUN(test_stamps_that_run_backwards_neither_overflow_nor_close_the_door_for_ever);
+    RUN(test_owner_breaks_the_connection_once);
+    RUN(test_commit_beyond_the_tail_takes_nothing);
     return 0;
 }

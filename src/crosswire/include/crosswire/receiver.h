@@ -90,7 +90,8 @@ static inline uint8_t *cw_receiver_tail(cw_receiver *self, uint32_t *free_size) 
     return cw_buffer_tail(&self->rx, free_size);
 }
 
-/* `n` bytes were written at the tail. CW_OK; CW_E_FRAME_TOO_BIG when they cannot have been. */
+/* `n` bytes were written at the tail. CW_OK; CW_E_FRAME_TOO_BIG when they cannot have been, which
+ * breaks the connection. */
 int cw_receiver_commit(cw_receiver *self, uint32_t n);
 
 /* The next message, at the monotonic stamp of the read (ns). CW_OK; CW_NEED_MORE when all that
@@ -101,7 +102,7 @@ int cw_receiver_next(cw_receiver *self, int64_t mono_now, cw_message *out);
  * frames by itself; cw_receiver_next does it too, when it says CW_NEED_MORE. */
 void cw_receiver_compact(cw_receiver *self);
 
-/* The connection is broken by something at a stream offset. Returns the code. */
+/* The connection is broken by something at a stream offset. Returns the code of the first error. */
 int cw_receiver_fail(cw_receiver *self, int code, uint64_t at);
 
 /* 1 while no message is unfinished: the next frame is the first of one. */
