@@ -45,6 +45,7 @@ void cw_receiver_close(cw_receiver *self) {
     give_back(self);
     cw_inflate_close(&self->inflate);
     self->has_deflate = 0;
+    self->opcode = self->is_streaming = self->is_compressed = 0; /* nothing is left to go on with */
 }
 
 int cw_receiver_take_deflate(cw_receiver *self, int window_bits, int keeps_context) {

@@ -223,6 +223,29 @@ static void test_commit_beyond_the_tail_takes_nothing(void) {
     }
 }
 
+/* ---- life ---- */
+
+/* Misused, it may say anything, but must not write where the block was. */
+static void test_receiver_that_is_closed_and_not_opened_writes_nowhere(void) {
+    for (uint8_t first = 0; first < 2; first++) {
+        options o = usual(CW_CLIENT);
+        bytes stream = {0};
+        peer s;
+        if (first) put_letters(&stream, &o, 0x02, 1000);
+        else put_letters(&stream, &o, 0x82, 3000);
+        put_letters(&stream, &o, 0x00, 1000);
+        put_letters(&stream, &o, 0x80, 1000);
+        peer_open(&s, &o);
+        receive(&s, stream.p, 500, 0);
+        CHECK(s.heap.block != NULL);
+        cw_receiver_close(&s.receiver);
+        receive(&s, stream.p + 500, stream.n - 500, 0);
+        CHECK(s.said.code != 0);
+        peer_close(&s);
+        bytes_free(&stream);
+    }
+}
+
 /* ---- memory that is not there ---- */
 
 static void put_hungry(bytes *stream, const options *o) {
@@ -247,5 +270,6 @@ int main(void) {
     RUN(test_stamps_that_run_backwards_neither_overflow_nor_close_the_door_for_ever);
     RUN(test_owner_breaks_the_connection_once);
     RUN(test_commit_beyond_the_tail_takes_nothing);
+    RUN(test_receiver_that_is_closed_and_not_opened_writes_nowhere);
     return 0;
 }

@@ -82,7 +82,7 @@ void cw_receiver_open(cw_receiver *self);
  * as cw_inflate_open. The receiver must not be moved from here on. */
 int cw_receiver_take_deflate(cw_receiver *self, int window_bits, int keeps_context);
 
-/* Give back what the heap gave. The receiver may be opened again. */
+/* Give back what the heap gave; an unfinished message is lost. The receiver may be opened again. */
 void cw_receiver_close(cw_receiver *self);
 
 /* Where to write next; *free_size is 0 only while there is more to take, or behind the end. */
