@@ -157,6 +157,60 @@ static void test_there_is_room_whenever_all_that_came_is_taken(void) {
     bytes_free(&stream);
 }
 
+/* ---- 8.1 text ---- */
+
+/* The owner's check and the receiver's own come to the same, whichever is first. */
+static void test_owner_that_checks_views_itself_comes_to_the_same(void) {
+    options o = usual(CW_CLIENT);
+    o.checks_text = 0;
+    SAYS(&o, "\x81\x01x\x82\x01\xff", "text@2[x] binary@5[\xff]");
+    BREAKS(&o, "\x81\x01x\x81\x02y\xff\x81\x00", "text@2[x]", CW_E_UTF8, 6);
+    BREAKS(&o, "\x81\x02y\xc3", "", CW_E_UTF8, 4);
+    BREAKS(&o, "\x01\x01x\x80\x01\xff", "", CW_E_UTF8, 5);
+    BREAKS(&o, "\x81\x7e\x10\x00x\xff", "", CW_E_UTF8, 5);
+    o.role = CW_SERVER;
+    BREAKS(&o, "\x81\x81\x01\x00\x00\x00\xfe", "", CW_E_UTF8, 6);
+}
+
+static void test_whole_view_is_handed_out_unchecked_to_an_owner_that_checks(void) {
+    options o = usual(CW_CLIENT);
+    cw_message m;
+    peer s;
+    o.checks_text = 0;
+    peer_open(&s, &o);
+    give(&s, (const uint8_t *)"\x81\x02\xff\xfe", 4);
+    CHECK_EQ(cw_receiver_next(&s.receiver, 0, &m), CW_OK);
+    CHECK_EQ(m.is_view, 1);
+    CHECK_BYTES(m.payload, "\xff\xfe", 2);
+    peer_close(&s);
+}
+
+/* ---- 7.4.1 what is answered ---- */
+
+static void test_every_error_of_a_receiver_has_its_close_code(void) {
+    static const struct {
+        int code;
+        uint32_t answer;
+    } CASES[] = {{CW_E_FRAME_RESERVED_BITS, 1002},
+                 {CW_E_FRAME_OPCODE, 1002},
+                 {CW_E_FRAME_CONTROL_FRAGMENTED, 1002},
+                 {CW_E_FRAME_CONTROL_TOO_LONG, 1002},
+                 {CW_E_FRAME_LENGTH_FORM, 1002},
+                 {CW_E_FRAME_MASKED, 1002},
+                 {CW_E_FRAME_UNMASKED, 1002},
+                 {CW_E_FRAME_CONTINUATION, 1002},
+                 {CW_E_FRAME_CLOSE, 1002},
+                 {CW_E_UTF8, 1007},
+                 {CW_E_FRAME_FLOOD, 1008},
+                 {CW_E_FRAME_TOO_BIG, 1009},
+                 {CW_E_FRAME_FRAGMENTS, 1009},
+                 {CW_E_MEMORY, 1011}};
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        check_note("code %d", CASES[i].code);
+        CHECK_EQ(cw_close_code_for(CASES[i].code), CASES[i].answer);
+    }
+}
+
 /* ---- control frames a second ---- */
 
 static int ping_at(peer *s, int64_t mono) {
@@ -267,6 +321,9 @@ int main(void) {
     RUN(test_frames_of_every_size_around_the_receive_buffer);
     RUN(test_frame_of_exactly_the_receive_buffer_is_a_view);
     RUN(test_there_is_room_whenever_all_that_came_is_taken);
+    RUN(test_owner_that_checks_views_itself_comes_to_the_same);
+    RUN(test_whole_view_is_handed_out_unchecked_to_an_owner_that_checks);
+    RUN(test_every_error_of_a_receiver_has_its_close_code);
     RUN(test_stamps_that_run_backwards_neither_overflow_nor_close_the_door_for_ever);
     RUN(test_owner_breaks_the_connection_once);
     RUN(test_commit_beyond_the_tail_takes_nothing);

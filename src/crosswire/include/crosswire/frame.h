@@ -49,7 +49,7 @@ uint32_t cw_frame_write(uint8_t *p, cw_opcode opcode, int is_final, uint64_t pay
 /* 1 when a peer may send this close code (RFC 6455 7.4 and the registry), else 0. */
 int cw_close_code_is_valid(uint32_t code);
 
-/* The close code that answers an error: 1002, 1007, 1009, 1011. */
+/* The close code that answers an error: 1002, 1007, 1008, 1009, 1011. */
 uint32_t cw_close_code_for(int code);
 
 #endif

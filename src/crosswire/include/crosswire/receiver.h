@@ -30,7 +30,8 @@ typedef struct cw_message {
 
 typedef struct cw_receiver_terms {
     cw_role role;
-    int checks_text; /* 0: the owner checks that a view is UTF-8, and calls cw_receiver_fail */
+    int checks_text; /* 0: the owner checks that a view is UTF-8, and calls cw_receiver_fail; the
+                      * receiver may find a bad byte first */
     void *rx;        /* cw_buffer_size(rx_capacity) bytes */
     uint32_t rx_capacity;
     uint32_t small_size;
