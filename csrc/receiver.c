@@ -112,7 +112,9 @@ static int check_front(cw_receiver *self, const cw_frame *frame, uint32_t n) {
 
 /* ---- the assembly ---- */
 
-static uint8_t *assembly(const cw_receiver *self) { return self->large ? self->large : self->small; }
+static uint8_t *assembly(const cw_receiver *self) {
+    return self->large ? self->large : self->small;
+}
 
 static uint32_t capacity(const cw_receiver *self) {
     return self->large || self->message_max < self->small_size ? self->message_max
