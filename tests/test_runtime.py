@@ -11,7 +11,7 @@ import io
 import json
 import threading
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fake_world import TS_START, FakeSeam, Mute, Peer, Refusing, leftovers, simu
 
 from crosswire.capture import Entry, Kind, RecordingWriter, read_recording, recording
 from crosswire.capture.replay import Replay, SignalDigest
+from crosswire.codec import encode_frame
 from crosswire.config import Config, PairConfig, VenueConfig
 from crosswire.errors import RecordingError, SubscriptionError, UsageError
 from crosswire.instruments import Instrument, cross_pairs
@@ -232,6 +233,46 @@ class TestARun:
                 assert replay.engine.instruments == live.runtime.engine.instruments
 
         simulate(main())
+
+    @pytest.mark.parametrize("opened", list(permutations(NAMES)), ids="-".join)
+    def test_venues_that_fall_silent_together_are_closed_as_they_were_live(
+        self, tmp_path: Path, opened: tuple[str, ...]
+    ) -> None:
+        """Whichever of them was connected first: all but the last opened fall silent in one step,
+        and the order of their closings is that of their lines."""
+        path = tmp_path / "run.cwrec"
+        runtime = Runtime(config_of(), seam=Net())
+        found = SignalDigest()
+        runtime.engine.on_signals = found.add
+        lines = {name: session.line for name, session in runtime.sessions.items()}
+        times = iter(range(TS_START, TS_START + 10**12, 4 * 10**9))
+        with RecordingWriter(path) as writer:
+            now = next(times)
+            writer.write_json(Kind.CONFIG, 0, now, now, runtime.describe())
+            for name in opened:
+                writer.write_json(Kind.OPENED, lines[name].id, now, now, {"venue": name, "url": ""})
+                lines[name].open(now, now)
+
+            def read(name: str, bid: str, ask: str) -> None:
+                quote = SimQuote(bid, "1", ask, "1", now, now // 10**6)
+                text = dialect(name).quote(venue(name).native("BTC/USDT"), quote)
+                frame = encode_frame(1, text.encode())
+                writer.write(Kind.READ, lines[name].id, now, now, frame)
+                lines[name].feed(frame, now, now)
+
+            for name in opened[:-1]:
+                read(name, "100", "101")
+            read(opened[-1], "200", "201")
+            assert found.opens == len(NAMES) - 1
+            now = next(times)
+            read(opened[-1], "200", "201")
+            now = next(times)
+            writer.write(Kind.TICK, 0, now, now)
+            runtime.engine.advance(now, now)
+        assert found.count == 2 * found.opens
+        replay = Replay([(None, path)])
+        replay.run()
+        assert replay.digest.hexdigest() == found.hexdigest()
 
     def test_other_terms_for_a_replay_leave_its_numbers(self, tmp_path: Path) -> None:
         async def main() -> None:

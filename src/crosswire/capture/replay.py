@@ -4,7 +4,7 @@ The engine's time moves only by the stamps, so the same capture gives the same s
 its reads are cut and whatever the instruction set. Where a capture ends its venue no longer
 speaks: its connection is lost at its last stamp.
 
-One recording of our own is replayed as it was lived: venues, instruments and pairs have the
+One recording of our own is replayed as it was lived: venues, lines, instruments and pairs have the
 numbers of its CONFIG entry, and its terms hold where no others are given. Anything else is
 numbered in the order of appearance.
 
@@ -309,6 +309,8 @@ class Replay:
         self.on_signals: Callable[[np.ndarray[Any, np.dtype[np.void]]], None] | None = None
         self.engine.on_signals = self._take_signals
         self._lines: dict[tuple[str, int], Line] = {}
+        if self._directory:
+            self._make_lines(self._directory)
 
     # ---- directory
 
@@ -437,6 +439,21 @@ class Replay:
         if self.on_signals:
             self.on_signals(signals)
 
+    def _make_lines(self, directory: _Directory) -> None:
+        """Make the lines in the order in which the engine that was recorded had them, whichever was
+        opened first: lines that fall silent together are closed in the order of their numbers."""
+        for number, name in enumerate(directory.config.venues):
+            self._line_of(self.engine, self._lines, name, number)
+
+    def _line_of(
+        self, engine: Engine, lines: dict[tuple[str, int], Line], name: str, number: int
+    ) -> Line:
+        line = lines.get((name, number))
+        if line is None:
+            line = lines[name, number] = Line(engine, name)
+            line.on_control = self._control_of(line, name)
+        return line
+
     def _apply(
         self,
         engine: Engine,
@@ -447,10 +464,7 @@ class Replay:
         if step.kind is Kind.TICK:
             engine.advance(step.ts_rx, step.mono_rx)
             return
-        line = lines.get((step.venue, step.line))
-        if line is None:
-            line = lines[step.venue, step.line] = Line(engine, step.venue)
-            line.on_control = self._control_of(line, step.venue)
+        line = self._line_of(engine, lines, step.venue, step.line)
         if step.kind is Kind.OPENED:
             line.open(step.ts_rx, step.mono_rx)
         elif step.kind is Kind.LOST:
