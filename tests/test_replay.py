@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -586,6 +586,66 @@ class TestManyCapturesOfOneVenue:
         run = Replay([(SPOT, path), (SPOT, self.write(tmp_path / "b.jsonl", (2, 5, 6)))])
         run.run()
         assert run.engine.message_count == 4
+
+
+class TestFilesOfSeveralClocks:
+    """Monotonic clocks of two boots, or of none, say nothing of each other; UTC does."""
+
+    QUOTES: ClassVar = {
+        SPOT: '{"u":1,"s":"%s","b":"100","B":"1","a":"100.1","A":"1"}',
+        "okx": '{"arg":{"channel":"bbo-tbt","instId":"%s"},"data":[{"asks":[["103","1","0","1"]],'
+        '"bids":[["102","1","0","1"]],"ts":"1654032991947","seqId":1}]}',
+    }
+    S = 10**9
+    START = 1_700_000_000 * S
+
+    def quote(self, name: str, native: str) -> bytes:
+        return frame_of(self.QUOTES[name] % native)
+
+    def record(self, path: Path, boot: int, quotes: Iterable[tuple[int, str, str]]) -> Path:
+        """A recording of quotes (ns since the start, venue, symbol), a tick behind the last."""
+        quotes = list(quotes)
+        with RecordingWriter(path) as writer:
+            for line, name in enumerate(self.QUOTES):
+                opened = json.dumps({"venue": name}).encode()
+                writer.write(Kind.OPENED, line, self.START, boot, opened)
+            for after, name, native in quotes:
+                line = list(self.QUOTES).index(name)
+                stamps = (self.START + after, boot + after)
+                writer.write(Kind.READ, line, *stamps, self.quote(name, native))
+            after = quotes[-1][0] + 1
+            writer.write(Kind.TICK, 0, self.START + after, boot + after)
+        return path
+
+    def capture(self, path: Path, after: int, name: str, native: str) -> Path:
+        row = {"dir": "recv", "ts_ns": self.START + after, "raw": self.QUOTES[name] % native}
+        path.write_text(json.dumps(row) + "\n")
+        return path
+
+    @pytest.mark.parametrize("boots", [(10**12, 10**15), (10**15, 10**12), (0, 2**62)])
+    def test_what_is_stale_in_one_is_not_live_beside_another(
+        self, tmp_path: Path, boots: tuple[int, int]
+    ) -> None:
+        stale = ((self.S, SPOT, "BTCUSDT"), (60 * self.S, "okx", "BTC-USDT"))
+        one = self.record(tmp_path / "one.rec", boots[0], stale)
+        other = self.record(tmp_path / "other.rec", boots[1], [(self.S // 2, SPOT, "ETHUSDT")])
+        beside = self.capture(tmp_path / "beside.jsonl", self.S // 2, SPOT, "ETHUSDT")
+        for captures in ([one], [one, other], [other, one], [one, beside]):
+            run = Replay([(name, path) for path in captures for name in self.QUOTES], fee_bps=1.0)
+            run.run()
+            assert run.digest.opens == 0, captures
+
+    @pytest.mark.parametrize("boots", [(10**12, 10**15), (10**15, 10**12), (0, 2**62)])
+    def test_what_is_live_in_one_is_not_silenced_by_another(
+        self, tmp_path: Path, boots: tuple[int, int]
+    ) -> None:
+        one = self.record(tmp_path / "one.rec", boots[0], [(self.S, SPOT, "BTCUSDT")])
+        other = self.record(tmp_path / "other.rec", boots[1], [(2 * self.S, "okx", "BTC-USDT")])
+        beside = self.capture(tmp_path / "beside.jsonl", 2 * self.S, "okx", "BTC-USDT")
+        for path in (other, beside):
+            run = Replay([(SPOT, one), ("okx", path)], fee_bps=1.0)
+            run.run()
+            assert run.digest.opens == 1, path
 
 
 class TestTheCommand:

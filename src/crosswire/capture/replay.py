@@ -1,7 +1,7 @@
 """Replay: captures and recordings through the same engine, in one total order, by their stamps.
 
 The engine's time moves only by the stamps, so the same capture gives the same signals, however
-its reads are cut and whatever the instruction set. Where a capture ends its venue no longer
+its reads are cut and whatever the instruction set. Several files have one time, which is UTC. Where a capture ends its venue no longer
 speaks: its connection is lost at its last stamp.
 
 One recording of our own is replayed as it was lived: venues, lines, instruments and pairs have the
@@ -201,6 +201,16 @@ def _lines_apart(steps: Iterator[Step], place: int) -> Iterator[Step]:
     return (step._replace(line=step.line | place << FILE_SHIFT) for step in steps)
 
 
+def _in_utc(steps: Iterator[Step]) -> Iterator[Step]:
+    """Give a file's monotonic stamps the one origin that all files share: its first stamp in UTC.
+    From there on they go by the file's own monotonic clock."""
+    offset: int | None = None
+    for step in steps:
+        if offset is None:
+            offset = step.ts_rx - step.mono_rx
+        yield step._replace(mono_rx=step.mono_rx + offset)
+
+
 def _captured_steps(path: str | Path, name: str) -> Iterator[Step]:
     ts: int | None = None
     for frame in read_jsonl(path):
@@ -217,7 +227,9 @@ def steps_of(
 ) -> Iterator[Step]:
     """Yield what happened in all captures, in the order of their stamps; captures of equal stamps
     come in the order given. A recording of several venues keeps its own order. Every file has lines
-    of its own, also where two of them are of one venue.
+    of its own, also where two of them are of one venue. Monotonic stamps are the recording's own
+    where it is the only file; of several, whose clocks know nothing of each other, they count from
+    the UTC of each file's first step.
 
     Args:
         captures: (venue name, path) of each.
@@ -235,6 +247,8 @@ def steps_of(
         else:
             streams.append(_captured_steps(path, name))
     streams.extend(_recorded_steps(*item, on_tear) for item in recordings.items())
+    if len(streams) > 1:
+        streams = [_in_utc(steps) for steps in streams]
     apart = (_lines_apart(steps, place) for place, steps in enumerate(streams))
     return heapq.merge(*apart, key=lambda step: step.ts_rx)
 
