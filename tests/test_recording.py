@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from crosswire import seam
 from crosswire.capture import Entry, Kind, RecordingWriter, read_recording, recording
 from crosswire.errors import RecordingError, UsageError
 
@@ -39,14 +40,14 @@ def read_until_it_raises(path: Path) -> tuple[list[Entry], str]:
 
 
 class StillDisk(io.FileIO):
-    """Lets no write through until it is told to move."""
+    """Lets no write but that of the head through until it is told to move."""
 
     def __init__(self, path: Path, mode: str) -> None:
         super().__init__(path, mode)
         self.may_move = threading.Event()
 
     def write(self, data: Any) -> int:
-        assert self.may_move.wait(LIMIT_S)
+        assert not self.tell() or self.may_move.wait(LIMIT_S)
         return super().write(data)
 
 
@@ -135,6 +136,53 @@ class TestTheFile:
             writer.write(Kind.TICK, 0, 1, 1)
         assert len(list(read_recording(path))) == 1
 
+    def test_it_holds_its_head_as_soon_as_it_is_open(self, tmp_path: Path, disk: Disk) -> None:
+        disk.becomes(StillDisk)
+        with RecordingWriter(tmp_path / "a.cwrec"):
+            assert (tmp_path / "a.cwrec").read_bytes() == HEAD
+            disk.file.may_move.set()
+
+    @pytest.mark.parametrize("is_there", [False, True])
+    def test_two_recorders_do_not_share_one(self, tmp_path: Path, is_there: bool) -> None:
+        path = tmp_path / "a.cwrec"
+        if is_there:
+            path.touch()
+        other = RecordingWriter(path)
+        with RecordingWriter(path) as writer:
+            with pytest.raises(UsageError, match=f"^{path}: another recorder writes this file"):
+                other.open()
+            writer.write(Kind.TICK, 0, 1, 1)
+        with pytest.raises(UsageError, match=f"^{path}: holds something"):
+            other.open()
+        assert len(list(read_recording(path))) == 1
+        assert threads() == []
+
+    @pytest.mark.parametrize("does_lock", [True, False])
+    def test_one_that_another_recorder_filled_in_between_is_left_to_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does_lock: bool
+    ) -> None:
+        """It was empty when it was opened, and is no more when it is locked; a file system that
+        knows no locks makes no difference."""
+        path = tmp_path / "a.cwrec"
+
+        def lock_file(file: Any) -> bool:
+            if path.stat().st_size == 0:
+                path.write_bytes(b"dear")
+            return seam.lock_file(file) if does_lock else True
+
+        monkeypatch.setattr(recording, "lock_file", lock_file)
+        with pytest.raises(UsageError, match=f"^{path}: holds something"):
+            RecordingWriter(path).open()
+        assert path.read_bytes() == b"dear"
+
+    def test_a_file_system_without_locks_finds_nobody(self, tmp_path: Path) -> None:
+        class Unlocked(io.FileIO):
+            def fileno(self) -> int:
+                raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        with Unlocked(tmp_path / "a.cwrec", "w") as file:
+            assert seam.lock_file(file)
+
     def test_a_place_that_cannot_be_written_is_named_with_the_remedy(self, tmp_path: Path) -> None:
         folder = tmp_path / "nowhere"
         with pytest.raises(UsageError, match=f"make the folder {folder} first"):
@@ -158,19 +206,19 @@ class TestADiskThatStandsStill:
     ) -> None:
         disk.becomes(StillDisk)
         path = tmp_path / "a.cwrec"
-        writer = RecordingWriter(path, queue_max=16 + 10 * 64)
+        writer = RecordingWriter(path, queue_max=10 * 64)
         writer.open()
         for n in range(10):
             writer.write(Kind.READ, 0, n, n, bytes(32))
         assert writer.error is None
         for n in range(10, 50):
             writer.write(Kind.READ, 0, n, n, bytes(32))
-        assert str(writer.error).startswith(f"{path}: recording-overrun: 656 bytes wait")
+        assert str(writer.error).startswith(f"{path}: recording-overrun: 640 bytes wait")
         disk.file.may_move.set()
         writer.close()
         entries, error = read_until_it_raises(path)
         assert [entry.ts_rx for entry in entries] == list(range(10))
-        assert error.startswith(f"{path}: stopped at byte 656: recording-overrun: 656 bytes wait")
+        assert error.startswith(f"{path}: stopped at byte 656: recording-overrun: 640 bytes wait")
         assert [(r.name, r.levelno) for r in caplog.records] == [
             ("crosswire.recording", logging.ERROR)
         ]

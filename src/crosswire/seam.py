@@ -7,6 +7,8 @@ put simulated ones in their place. A test bans their direct use elsewhere.
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import random
 import secrets
 import ssl
@@ -17,7 +19,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any, TypeVar
 
-__all__ = ["Seam", "System", "Thread", "open_file", "pause_thread", "start_thread"]
+__all__ = ["Seam", "System", "Thread", "lock_file", "open_file", "pause_thread", "start_thread"]
 
 T = TypeVar("T")
 
@@ -25,6 +27,16 @@ T = TypeVar("T")
 def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO[Any]:
     """Open a file; the only place where the package does."""
     return open(path, mode, **options)
+
+
+def lock_file(file: IO[Any]) -> bool:
+    """Take an open file for oneself, until it is closed; returns whether nobody else has it. Where
+    its file system knows no locks, nobody is found."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN)
+    return True
 
 
 def start_thread(name: str, work: Callable[[], None]) -> Thread:

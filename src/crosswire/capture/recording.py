@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ..errors import RecordingError, UsageError
-from ..seam import Thread, open_file, pause_thread, start_thread
+from ..seam import Thread, lock_file, open_file, pause_thread, start_thread
 
 __all__ = ["Entry", "Kind", "RecordingWriter", "create_file", "read_recording"]
 
@@ -92,7 +92,8 @@ class RecordingWriter:
     3. One thread writes. :meth:`close` (or leaving the ``with`` block) makes the file whole.
 
     Args:
-        path: the file. What it holds already is never overwritten; it may be there and empty.
+        path: the file. What it holds already is never overwritten; it may be there and empty. One
+            recorder has it at a time.
         queue_max: most bytes that may wait for the disk.
 
     Attributes:
@@ -106,20 +107,25 @@ class RecordingWriter:
         self._queue_max = queue_max
         self._is_open = False
         self._thread: Thread | None = None
-        # How many bytes were put in and written out; each is changed by one thread only.
+        # How many bytes of entries were put in and written out; each is changed by one thread only.
         self._put_bytes = self._out_bytes = 0
 
     def open(self) -> None:
-        """Create the file and start the thread.
+        """Create the file with its head, and start the thread.
 
         Raises:
-            UsageError: the file holds something already, or cannot be made; the message says what
-                to do.
+            UsageError: the file holds something already, another recorder has it, or it cannot be
+                made; the message says what to do.
         """
         self._file = create_file(self.path)
         self._is_open = True
-        self._put(_FILE_HEAD.pack(MAGIC, VERSION, ENTRY_SIZE))
-        self._thread = start_thread("crosswire-recorder", self._write_out)
+        try:
+            _write_all(self._file, _FILE_HEAD.pack(MAGIC, VERSION, ENTRY_SIZE))
+        except OSError as error:
+            self._file.close()
+            self._stop("recording-failed", error.strerror or str(error))
+        else:
+            self._thread = start_thread("crosswire-recorder", self._write_out)
 
     def write(self, kind: Kind, line: int, ts_rx: int, mono_rx: int, payload: bytes = b"") -> None:
         """Append one entry; ``payload`` is copied. Ignored after :attr:`error` was set.
@@ -201,7 +207,8 @@ class RecordingWriter:
                 _write_all(file, b"".join(entries))
             except (OSError, MemoryError) as error:
                 reason = getattr(error, "strerror", None) or repr(error)
-                _mark_end(file, self._out_bytes, entries, self._stop("recording-failed", reason))
+                start = _FILE_HEAD.size + self._out_bytes
+                _mark_end(file, start, entries, self._stop("recording-failed", reason))
                 self._queue = queue.SimpleQueue()  # nobody reads what still waits
                 return
             size = sum(map(len, entries))
@@ -234,25 +241,31 @@ def _entry(kind: int, line: int, ts_rx: int, mono_rx: int, payload: bytes) -> by
 
 
 def create_file(path: str | Path) -> IO[bytes]:
-    """Open a new file, or one that is there and empty, without a buffer of its own.
+    """Open a new file, or one that is there and empty, without a buffer of its own. It is locked
+    until it is closed.
 
     Raises:
-        UsageError: it holds something, or cannot be made; the message says what to do.
+        UsageError: it holds something, another recorder has it, or it cannot be made; the message
+            says what to do.
     """
     path = Path(path)
     try:
         try:
-            return open_file(path, "xb", buffering=0)
+            file = open_file(path, "xb", buffering=0)
         except FileExistsError:
             file = open_file(path, "ab", buffering=0)
-        if not file.tell():
+        # Only the size behind the lock counts: until then another recorder may write.
+        is_ours = lock_file(file)
+        if is_ours and not file.seek(0, 2):
             return file
         file.close()
     except FileNotFoundError:
         raise UsageError(f"{path}: make the folder {path.parent} first") from None
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
-    raise UsageError(f"{path}: holds something already; name another file, or remove this one")
+    if is_ours:
+        raise UsageError(f"{path}: holds something already; name another file, or remove this one")
+    raise UsageError(f"{path}: another recorder writes this file; name another file")
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:
