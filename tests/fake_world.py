@@ -103,11 +103,19 @@ class FakeTransport(asyncio.Transport):
         self._loop = asyncio.get_running_loop()
         self._is_closing = False
         self._is_lost = False
+        self._unread = 0
         self.lost_at: float | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if not self._is_closing:
+        if self._is_closing:
+            return
+        if self._peer.is_reading:
             self._loop.call_soon(self._peer.take, bytes(data))
+        else:
+            self._unread += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self._unread
 
     def is_closing(self) -> bool:
         return self._is_closing
@@ -162,11 +170,13 @@ class Peer:
     Attributes:
         texts: text messages that the client sent.
         frames: control frames that it sent, (opcode, payload).
+        is_reading: what the client sends is taken; else it waits in the client.
         is_stuck: a close by the client is never completed, as with a peer that is gone.
         close_s: how long a close by the client takes, as TLS waits for the peer's.
         connect_s: how long connecting takes.
     """
 
+    is_reading = True
     is_stuck = False
     close_s = 0.0
     connect_s = 0.0

@@ -633,6 +633,50 @@ class TestControlFrames:
 
         simulate(main())
 
+    def test_a_venue_that_does_not_read_is_given_up_at_64_kib(self) -> None:
+        """A pong of 125 bytes is a frame of 131: 500 of them fit and one more does not."""
+
+        async def main() -> None:
+            world = World()
+            world.start()
+            await world.reach("live")
+            world.peer.say(quote_text("BTCUSDT", 1, "10", "11"))
+            world.peer.is_reading = False
+            world.peer.send(encode_frame(PING, bytes(125)) * 500)
+            await asyncio.sleep(0.5)
+            assert world.session.state.value == "live"
+            assert world.engine.top(0).is_valid
+            world.peer.send(encode_frame(PING, bytes(125)) * 100)
+            await world.reach("backing-off")
+            assert world.session.last_error == (
+                "VenueError: write-overrun at byte 0: the venue does not read"
+            )
+            assert world.session.losses == 1
+            assert world.session.backoff.attempts == 1
+            assert world.seam.transports[0].lost_at == 0.5
+            assert world.seam.transports[0].get_write_buffer_size() == 501 * 131
+            assert not world.engine.top(0).is_valid
+            await world.reach("live")
+            await world.stop()
+            assert leftovers() == []
+
+        simulate(main())
+
+    def test_what_broke_the_protocol_is_told_also_where_its_answer_is_not_read(self) -> None:
+        async def main() -> None:
+            world = World()
+            world.start()
+            await world.reach("live")
+            world.peer.is_reading = False
+            fill = encode_frame(PING, bytes(125)) * 500 + encode_frame(PING, b"") * 6
+            world.peer.send(fill + b"\x83\x00")
+            await world.reach("backing-off")
+            assert "frame-opcode" in world.session.last_error
+            assert world.seam.transports[0].get_write_buffer_size() > 64 << 10
+            await world.stop()
+
+        simulate(main())
+
     @pytest.mark.parametrize(
         ("payload", "echo"),
         [(b"", b""), (b"\x03\xe9", b"\x03\xe9"), (b"\x03\xf4bye", b"\x03\xf4")],

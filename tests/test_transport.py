@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import gc
 import json
+import socket
 import ssl
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -302,6 +303,39 @@ class TestBrokenConnections:
             assert asked == [["BTCUSDT.quote", "ETHUSDT.quote"]] * 4
             assert (client.session.connects, client.session.losses) == (4, 3)
             assert len(client.lost) == 3
+            assert client.engine.errors == {}
+
+    async def test_a_server_that_does_not_read_is_given_up(
+        self, scheme: str, authority: Authority
+    ) -> None:
+        met: list[int] = []
+
+        async def venue(connection: ServerConnection) -> None:
+            met.append(1)
+            await acknowledge(connection)
+            if len(met) == 1:
+                connection.transport.pause_reading()  # type: ignore[attr-defined]
+                sock = connection.transport.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                with contextlib.suppress(OSError):
+                    while not connection.transport.is_closing():
+                        # Less than a line's most in a second, as that would be another error.
+                        connection.transport.write(encode_frame(9, bytes(125)) * 90)
+                        await asyncio.sleep(0.1)
+            await connection.wait_closed()
+
+        async with (
+            serving(scheme, authority, venue, ping_interval=None) as url,
+            connected(url, authority.ca_file) as client,
+        ):
+            await client.until(lambda: client.session.connects == 1)
+            assert client.session._protocol
+            assert client.session._protocol._transport
+            sock = client.session._protocol._transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            await client.until(lambda: client.session.connects == 2)
+            assert len(client.lost) == 1
+            assert "write-overrun at byte 0: the venue does not read" in client.lost[0]
             assert client.engine.errors == {}
 
     async def test_ten_refusals_are_survived(self, scheme: str, authority: Authority) -> None:

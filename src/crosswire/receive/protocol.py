@@ -18,6 +18,10 @@ from ..seam import Seam
 
 __all__ = ["LineProtocol"]
 
+WRITE_MAX = 64 << 10
+"""Most bytes that may wait for a venue to read them, beside the system's own buffers. What it is
+told is little: when so much waits, it does not read."""
+
 
 class LineProtocol(asyncio.BufferedProtocol):
     """One connection of a client.
@@ -94,9 +98,13 @@ class LineProtocol(asyncio.BufferedProtocol):
     # ---- ours
 
     def write(self, frame: bytes) -> None:
-        """Send one frame; ignored when the connection is over."""
+        """Send one frame; ignored when the connection is over. When more than ``WRITE_MAX`` bytes
+        wait for the venue, that ends the connection."""
         if self._transport and not self._transport.is_closing():
             self._transport.write(frame)
+            if self._transport.get_write_buffer_size() > WRITE_MAX:
+                self._end(VenueError("write-overrun", 0, "the venue does not read"))
+                self.abort()
 
     def close(self) -> None:
         """Close after what was written has been sent."""
@@ -108,8 +116,7 @@ class LineProtocol(asyncio.BufferedProtocol):
         a close waits for the peer's, for longer than prices may stay readable."""
         if self.ended.done():
             return
-        self._window, self._received = self._discard_window, _discard
-        self.ended.set_result(self._line.error)
+        self._end(None)
         self.close()
         self._close_timer = self._seam.later(self._close_limit_s, self.abort)
 
@@ -125,6 +132,12 @@ class LineProtocol(asyncio.BufferedProtocol):
         if self._transport:
             self._transport.abort()
             self._transport = None
+
+    def _end(self, error: Exception | None) -> None:
+        """End the connection for the line; its own error is the cause before any other."""
+        self._window, self._received = self._discard_window, _discard
+        if not self.ended.done():
+            self.ended.set_result(self._line.error or error)
 
     def _end_closing(self) -> None:
         if self._close_timer:
