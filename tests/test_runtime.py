@@ -23,7 +23,7 @@ from crosswire.capture import Entry, Kind, RecordingWriter, read_recording, reco
 from crosswire.capture.replay import Replay, SignalDigest
 from crosswire.codec import encode_frame
 from crosswire.config import Config, PairConfig, VenueConfig
-from crosswire.errors import RecordingError, SubscriptionError, UsageError
+from crosswire.errors import MessageError, RecordingError, SubscriptionError, UsageError
 from crosswire.instruments import Instrument, cross_pairs
 from crosswire.line import Line
 from crosswire.records import SIGNAL_DTYPE
@@ -496,6 +496,89 @@ class TestBecomingLive:
 
         simulate(main())
         assert "a bot's own mistake" in caplog.text
+
+
+class TestLostMessages:
+    BAD = '{"stream":"btcusdt@bookTicker","data":{"u":7,"s":"BTCUSDT","b":"x","B":"","a":"","A":""}}'
+
+    def live(self, seam: Net, **changes: Any) -> Runtime:
+        assert NAMES[0] == "binance"
+        return Runtime(config_of(advance_ms=1.0, **changes), seam=seam)
+
+    def test_they_are_logged_with_everything_that_is_known_of_them(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def main() -> None:
+            net = Net()
+            async with self.live(net) as runtime:
+                await runtime.wait_live(5.0)
+                net.newest["binance"].say(self.BAD)
+                await asyncio.sleep(0.002)
+                net.newest["binance"].say("{")
+
+        simulate(main())
+        told = [r.getMessage() for r in caplog.records if r.name == "crosswire.runtime"]
+        at = self.BAD.index('x"')
+        assert told == [
+            f"binance: message 1, of BTCUSDT, was lost: number-form at byte {at}: "
+            "not a decimal number (number 1 of this name; 1 lost in all)",
+            # Nobody looks after the last moment but the leaving itself.
+            "binance: message 2, of no known symbol, was lost: json-cut at byte 1: "
+            "the JSON text ends early (number 1 of this name; 2 lost in all)",
+        ]
+
+    def test_ten_of_a_name_are_logged_and_then_every_power_of_ten(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def main() -> None:
+            net = Net()
+            told: list[str] = []
+            runtime = self.live(net)
+            runtime.on_message_error = lambda s, e: told.append(f"{s.venue.name} {e.code}")
+            async with runtime:
+                await runtime.wait_live(5.0)
+                for _ in range(120):
+                    for _ in range(10):
+                        net.newest["binance"].say(self.BAD)
+                    await asyncio.sleep(0.002)
+                net.newest["binance.usdm"].say("{")
+                net.newest["binance"].say("{")
+                await asyncio.sleep(0.002)
+            assert told.count("binance number-form") == 1200
+            assert sorted(set(told)) == [
+                "binance json-cut", "binance number-form", "binance.usdm json-cut",
+            ]  # fmt: skip
+
+        simulate(main())
+        told = [r.getMessage() for r in caplog.records if r.name == "crosswire.runtime"]
+        numbers = [
+            int(text.partition("(number ")[2].partition(" ")[0])
+            for text in told
+            if text.startswith("binance:") and "number-form" in text
+        ]
+        assert numbers == [*range(1, 11), 100, 1000]
+        assert len(told) == len(numbers) + 2
+
+    def test_a_callback_that_raises_is_counted_and_ends_nothing(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def broken(session: Session, error: MessageError) -> None:
+            raise ValueError("a bot's own mistake")
+
+        async def main() -> None:
+            net = Net()
+            runtime = self.live(net)
+            runtime.on_message_error = broken
+            async with runtime:
+                await runtime.wait_live(5.0)
+                for _ in range(3):
+                    net.newest["binance"].say(self.BAD)
+                    await asyncio.sleep(0.002)
+                assert runtime.callback_errors == 3
+                assert {s.state.value for s in runtime.sessions.values()} == {"live"}
+
+        simulate(main())
+        assert "on_message_error raised for binance" in caplog.text
 
 
 def see_the_end(runtime: Runtime, net: Net, record: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from math import isfinite
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from .capture import Kind, RecordingWriter
 from .config import Config, VenueConfig
 from .engine import Engine
-from .errors import RecordingError, SubscriptionError
+from .errors import MessageError, RecordingError, SubscriptionError
 from .instruments import Instrument, Pair
 from .line import Line
 from .seam import Seam, System
@@ -23,6 +24,9 @@ from .venues import venue
 __all__ = ["Runtime", "build_engine"]
 
 _log = logging.getLogger("crosswire.runtime")
+
+ERRORS_LOGGED = 10
+"""Message errors of one name and venue that are each logged; behind them every power of ten is."""
 
 
 def build_engine(
@@ -79,12 +83,17 @@ class Runtime:
         sessions: by venue name.
         on_state_changed: called with a session whose state has changed. What it raises is logged
             and counted, and changes nothing else.
-        callback_errors: how often it raised; ``engine.callback_errors`` counts the engine's.
+        on_message_error: called with the session and the
+            :class:`~crosswire.errors.MessageError` of a message that was lost, by the timer, so at
+            most ``advance_ms`` later. Of more than 16 of one venue in that time the last are told;
+            ``session.line.error_count`` counts all. What it raises is treated likewise.
+        callback_errors: how often the two raised; ``engine.callback_errors`` counts the engine's.
         recording_error: why the recording stopped before the run did, or ``None``. It stops for
             good, is logged once as an error, and changes nothing else.
     """
 
     on_state_changed: Callable[[Session], None] | None = None
+    on_message_error: Callable[[Session, MessageError], None] | None = None
 
     def __init__(
         self,
@@ -101,6 +110,7 @@ class Runtime:
         self._writer = RecordingWriter(record) if record else None
         self._tasks: list[asyncio.Task[None]] = []
         self._all_live = asyncio.Event()
+        self._message_errors: Counter[tuple[str, str]] = Counter()
         self.sessions = {
             name: self._session(venue_of(name), terms) for name, terms in config.venues.items()
         }
@@ -140,13 +150,19 @@ class Runtime:
 
     def on_state(self, session: Session) -> None:
         self._note_live()
-        if not self.on_state_changed:
+        self._tell("on_state_changed", self.on_state_changed, session)
+
+    def _tell(
+        self, what: str, callback: Callable[..., None] | None, session: Session, *more: object
+    ) -> None:
+        """Call back; what that raises is logged and counted."""
+        if not callback:
             return
         try:
-            self.on_state_changed(session)
+            callback(session, *more)
         except Exception:
             self.callback_errors += 1
-            _log.exception("on_state_changed raised for %s", session.venue.name)
+            _log.exception("%s raised for %s", what, session.venue.name)
 
     def _note_live(self) -> None:
         if all(s.state is State.LIVE for s in self.sessions.values()):
@@ -212,6 +228,7 @@ class Runtime:
                 ends += await asyncio.gather(*self._tasks, return_exceptions=True)
                 self._tasks = []
             finally:
+                self._tell_message_errors()
                 await self._close_recording()
         for end in ends:
             if isinstance(end, Exception):
@@ -246,6 +263,33 @@ class Runtime:
             if self._writer:
                 self._writer.write(Kind.TICK, 0, ts, mono)
             self.engine.advance(ts, mono)
+            self._tell_message_errors()
+
+    def _tell_message_errors(self) -> None:
+        """Log and hand over the messages that were lost since the last call."""
+        for session in self.sessions.values():
+            for error in session.line.message_errors():
+                self._log_message_error(session, error)
+                self._tell("on_message_error", self.on_message_error, session, error)
+
+    def _log_message_error(self, session: Session, error: MessageError) -> None:
+        """Log a lost message, unless so many of its kind came that the log would drown."""
+        name = session.venue.name
+        self._message_errors[name, error.code] += 1
+        count = self._message_errors[name, error.code]
+        if count > ERRORS_LOGGED and str(count).strip("0") != "1":
+            return
+        about = error.instrument
+        symbol = "no known symbol" if about is None else self.engine.instruments[about][1]
+        _log.warning(
+            "%s: message %d, of %s, was lost: %s (number %d of this name; %d lost in all)",
+            name,
+            error.message,
+            symbol,
+            error,
+            count,
+            session.line.error_count,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the directory and the terms that are in force, as a recording holds them.

@@ -1,8 +1,8 @@
 """Replay: captures and recordings through the same engine, in one total order, by their stamps.
 
 The engine's time moves only by the stamps, so the same capture gives the same signals, however
-its reads are cut and whatever the instruction set. Several files have one time, which is UTC. Where a capture ends its venue no longer
-speaks: its connection is lost at its last stamp.
+its reads are cut and whatever the instruction set. Several files have one time, which is UTC.
+Where a capture ends its venue no longer speaks: its connection is lost at its last stamp.
 
 One recording of our own is replayed as it was lived: venues, lines, instruments and pairs have the
 numbers of its CONFIG entry, and its terms hold where no others are given. Anything else is
