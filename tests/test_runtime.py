@@ -499,7 +499,7 @@ class TestBecomingLive:
 
 
 class TestLostMessages:
-    BAD = '{"stream":"btcusdt@bookTicker","data":{"u":7,"s":"BTCUSDT","b":"x","B":"","a":"","A":""}}'
+    BAD = '{"stream":"btcusdt@bookTicker","data":{"u":7,"s":"BTCUSDT","b":"x","B":"","a":0,"A":0}}'
 
     def live(self, seam: Net, **changes: Any) -> Runtime:
         assert NAMES[0] == "binance"
@@ -589,6 +589,44 @@ def see_the_end(runtime: Runtime, net: Net, record: Path) -> None:
     assert not any(session.line.is_live for session in runtime.sessions.values())
     kinds = [entry.kind for entry in read_recording(record)]
     assert kinds.count(Kind.OPENED) == kinds.count(Kind.LOST) == len(NAMES)
+
+
+class TestEntering:
+    def test_a_second_time_is_refused_while_it_runs_and_behind_it(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            net = Net()
+            runtime = Runtime(config_of(), seam=net, record=tmp_path / "run.cwrec")
+            async with runtime:
+                await runtime.wait_live(5.0)
+                with pytest.raises(UsageError, match="entered once; make another one"):
+                    await runtime.__aenter__()
+                assert {s.state.value for s in runtime.sessions.values()} == {"live"}
+            with pytest.raises(UsageError, match="entered once"):
+                await runtime.__aenter__()
+            see_the_end(runtime, net, tmp_path / "run.cwrec")
+
+        simulate(main())
+
+    def test_one_that_was_closed_before_is_refused(self) -> None:
+        async def main() -> None:
+            runtime = Runtime(config_of(), seam=Net())
+            await runtime.aclose()
+            with pytest.raises(UsageError, match="entered once"):
+                await runtime.__aenter__()
+
+        simulate(main())
+
+    def test_one_whose_recording_could_not_begin_may_be_entered_again(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            path = tmp_path / "later" / "run.cwrec"
+            runtime = Runtime(config_of(), seam=Net(), record=path)
+            with pytest.raises(UsageError, match="make the folder"):
+                await runtime.__aenter__()
+            path.parent.mkdir()
+            async with runtime:
+                await runtime.wait_live(5.0)
+
+        simulate(main())
 
 
 class TestLeaving:

@@ -13,7 +13,7 @@ from typing import Any
 from .capture import Kind, RecordingWriter
 from .config import Config, VenueConfig
 from .engine import Engine
-from .errors import MessageError, RecordingError, SubscriptionError
+from .errors import MessageError, RecordingError, SubscriptionError, UsageError
 from .instruments import Instrument, Pair
 from .line import Line
 from .seam import Seam, System
@@ -69,7 +69,7 @@ def build_engine(
 class Runtime:
     """Runs a configuration inside the caller's loop.
 
-    Use it as ``async with Runtime(config) as runtime:``; leaving stops everything. Set
+    Use it as ``async with Runtime(config) as runtime:``, once; leaving stops everything. Set
     ``runtime.engine.on_signals`` (and ``on_quotes``, ``on_trades``) before entering.
 
     Args:
@@ -109,6 +109,7 @@ class Runtime:
         self.engine, self.instruments = build_engine(config, venue_of, is_timed=True)
         self._writer = RecordingWriter(record) if record else None
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_used = False
         self._all_live = asyncio.Event()
         self._message_errors: Counter[tuple[str, str]] = Counter()
         self.sessions = {
@@ -196,8 +197,16 @@ class Runtime:
             raise SubscriptionError("subscription-refused", 0, "; ".join(refused))
 
     async def __aenter__(self) -> Runtime:
+        """Start every session and the timer.
+
+        Raises:
+            UsageError: it was entered or closed before, or the recording cannot be begun.
+        """
+        if self._is_used:
+            raise UsageError("a Runtime is entered once; make another one")
         if self._writer:
             self._open_recording(self._writer)
+        self._is_used = True
         self._tasks = [
             self._start(f"session of {name}", s.run()) for name, s in self.sessions.items()
         ]
@@ -217,6 +226,7 @@ class Runtime:
             Exception: the first that the stop of a session, a session or the timer ended with;
                 each was logged when it came.
         """
+        self._is_used = True
         ends: list[object] = []
         try:
             stops = [self._start(f"stop of {name}", s.stop()) for name, s in self.sessions.items()]
