@@ -116,6 +116,24 @@ class TestCallbacks:
         feed.line.feed(quote(2), 2, 2)
         assert (reads, refused) == ([quote(1), quote(2)], [True, True])
 
+    @pytest.mark.parametrize("end", ["lost", "closed", "broken"])
+    def test_what_comes_behind_the_end_is_not_recorded(self, feed: Feed, end: str) -> None:
+        reads: list[bytes] = []
+        feed.line.recorder = lambda data, ts_rx, mono_rx: reads.append(data)
+        feed.line.open(0, 0)
+        if end == "lost":
+            feed.line.lose(1, 1)
+        else:
+            feed.line.feed(encode_frame(8, b"") if end == "closed" else b"\xff\x00", 1, 1)
+        reads.clear()
+        count = feed.line.byte_count
+        feed.line.window()[:3] = b"abc"
+        assert feed.line.received(3, 2, 2) == 1
+        assert (reads, feed.line.byte_count) == ([], count)
+        feed.line.open(3, 3)
+        feed.line.feed(quote(1), 4, 4)
+        assert (reads, feed.seqs) == ([quote(1)], [1])
+
     def test_a_control_handler_that_raises_hears_the_next_frame(self, feed: Feed) -> None:
         heard: list[int] = []
 

@@ -175,6 +175,8 @@ cdef class Line:
         self.engine._begin()
         self.tail.size = 0
         try:
+            if self.c.is_done:  # the engine takes none of it, and a recording holds what it took
+                return 1
             if self.recorder is not None:
                 self._record(n, ts_rx, mono_rx)
             fed = cw_line_feed(self.c, n, ts_rx, mono_rx)
