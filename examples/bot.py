@@ -8,7 +8,7 @@ import asyncio
 import logging
 import sys
 
-from crosswire import Runtime, UsageError, load_config
+from crosswire import Runtime, SubscriptionError, UsageError, load_config
 
 EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
 LIVE_LIMIT_S = 10.0
@@ -26,6 +26,8 @@ async def run(runtime: Runtime, seconds: float) -> None:
             await runtime.wait_live(min(seconds, LIVE_LIMIT_S))
         except TimeoutError as error:  # names each venue and its session's last_error
             print(f"{error}; going on with the others", file=sys.stderr)
+        except SubscriptionError as error:  # names what was refused; its pairs give no signals
+            print(f"{error}; going on with the rest", file=sys.stderr)
         await asyncio.sleep(seconds)
     for name, session in runtime.sessions.items():
         print(f"{name}: {session.line.message_count} messages, {session.losses} losses")

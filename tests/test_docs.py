@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from fake_world import right_answer
 
 from crosswire import UsageError, load_config, parse_config
 from crosswire.capture import read_jsonl
+from crosswire.codec import encode_frame
 from crosswire.sim.plan import Scenario
 from crosswire.sim.server import SimServer
 
@@ -218,6 +220,39 @@ def test_the_bot_example_tells_which_session_is_not_live_and_why(nowhere: Path) 
     assert "okx (" in told
     assert "ConnectionRefusedError" in told
     assert "WARNING crosswire.session: okx: " in done.stderr
+
+
+async def test_the_bot_example_goes_on_where_one_subscription_is_refused(tmp_path: Path) -> None:
+    async def venue(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(right_answer(await reader.readuntil(b"\r\n\r\n")))
+        await reader.read(1)
+        arg = {"channel": "bbo-tbt", "instId": "BTC-USDT"}
+        gone = {"channel": "bbo-tbt", "instId": "XYZ-USDT"}
+        for answer in (
+            {"event": "subscribe", "arg": arg},
+            {"event": "error", "code": "60018", "msg": "doesn't exist", "arg": gone},
+        ):
+            writer.write(encode_frame(1, json.dumps(answer).encode()))
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(venue, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        path = tmp_path / "refused.toml"
+        path.write_text(
+            f'[venues.okx]\nurl = "ws://127.0.0.1:{port}/"\n'
+            '[[pair]]\na = "okx:BTC/USDT"\nb = "okx:XYZ/USDT"\n'
+        )
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "examples/bot.py", str(path), "2",
+            cwd=ROOT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (0, b"okx: 2 messages, 0 losses\n")
+    assert b"XYZ-USDT: " in err
+    assert b"; going on with the rest\n" in err
+    assert b"Traceback" not in err
 
 
 def test_the_bot_example_is_interrupted_without_a_traceback(nowhere: Path) -> None:
