@@ -7,7 +7,8 @@ Rules:
 2. Every subscription is acknowledged or refused by name, or the connection is given up in time;
    one whose subscriptions were all refused, or refused without saying which, is given up at once.
 3. Any byte received is life; a connection without one for the venue's limit is dropped. A quiet
-   one is asked for a byte before the engine would take its prices for stale.
+   one is asked for a byte before the engine would take its prices for stale, where that is after
+   2 s or later: nobody is asked before a second of silence.
 4. Whatever ends a connection, its line is lost first, so that nothing stale stays readable.
 5. Stopping breaks off whatever is waited for; only a venue's goodbye gets a second.
 """
