@@ -123,6 +123,20 @@ class TestRecords:
         (record,) = decode("okx", one_sided)
         assert (record["flags"], record["ask"], record["ask_qty"]) == (["one-sided"], 0, 0)
 
+    def test_the_directory_is_copied_only_when_a_symbol_is_new(self) -> None:
+        decoder = Decoder(venue("binance"))
+
+        def symbols(*names: str) -> list[str]:
+            texts = [SPOT.replace("BTCUSDT", name) for name in names]
+            return [json.loads(line)["symbol"] for line in decoder.decode(texts)]
+
+        assert symbols("A", "B") == ["A", "B"]
+        copied = decoder._instruments
+        assert symbols("B", "A", "B") == ["B", "A", "B"]
+        assert decoder._instruments is copied
+        assert symbols("C", "A") == ["C", "A"]
+        assert decoder._instruments is not copied
+
     def test_what_is_counted_only_prints_nothing(self) -> None:
         decoder = Decoder(venue("binance"))
         assert list(decoder.decode([DEPTH, '{"result":null,"id":1}'])) == []

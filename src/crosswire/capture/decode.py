@@ -84,6 +84,7 @@ class Decoder:
         self._engine.on_quotes = lambda rows: self._keep("quote", rows)
         self._engine.on_trades = lambda rows: self._keep("trade", rows)
         self._found: list[tuple[str, Rows]] = []
+        self._instruments: list[tuple[str, str]] = []
         self._unknown = False
         self._line.open(0, 0)
         self._fed = 0
@@ -139,10 +140,16 @@ class Decoder:
         return _json_text({"error": bad.code, "at": bad.at, "line": number, "text": bad.text})
 
     def _record(self, record: str, row: np.void) -> dict[str, Any]:
-        symbol = self._engine.instruments[int(row["instrument"])][1]
+        symbol = self._symbol(int(row["instrument"]))
         fields: dict[str, Any] = {"record": record, "venue": self._venue.name, "symbol": symbol}
         for name in row.dtype.names or ():
             if name not in ("ts_rx", "instrument", "venue", "flags", "reserved"):
                 fields[name] = row[name].item()
         fields["flags"] = [text for bit, text in _FLAGS.items() if int(row["flags"]) & bit]
         return fields
+
+    def _symbol(self, instrument: int) -> str:
+        """Look an instrument up; the engine's directory is copied only when it has grown."""
+        if len(self._instruments) != self._engine.instrument_count:
+            self._instruments = self._engine.instruments
+        return self._instruments[instrument][1]
