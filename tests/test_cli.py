@@ -67,6 +67,11 @@ def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def buffering() -> dict[str, str]:
+    """Return an environment in which what is printed waits for a flush, as it does by default."""
+    return {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+
+
 def quote(name: str, number: int, bid: str = "100", ask: str = "101") -> str:
     """Return a quote as the venue writes it."""
     text = SimQuote(bid, "1", ask, "1", number, TS // 1_000_000)
@@ -341,7 +346,7 @@ class TestFailureAsJson:
         with open("/dev/full", "w") as full:
             process = subprocess.run(
                 [sys.executable, "-m", "crosswire", "decode", FIRST, str(path), "--json"],
-                stdout=full, stderr=subprocess.PIPE, text=True, timeout=30,
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, env=buffering(),
             )  # fmt: skip
         assert process.returncode == 3
         assert process.stderr == "crosswire: No space left on device\n"
@@ -657,7 +662,7 @@ class TestTheProcess:
         with open("/dev/full", "w") as full:
             process = subprocess.run(
                 [sys.executable, "-m", "crosswire", "decode", FIRST, str(path)],
-                stdout=full, stderr=subprocess.PIPE, text=True, timeout=30,
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, env=buffering(),
             )  # fmt: skip
         assert process.returncode == 3
         assert process.stderr == "crosswire: No space left on device\n"

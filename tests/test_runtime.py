@@ -813,6 +813,18 @@ class TestTheRecording:
 
         simulate(main())
 
+    def test_what_lines_receive_behind_its_end_is_not_told_to_it(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            async with Runtime(config_of(), seam=Net(), record=tmp_path / "run.cwrec") as runtime:
+                await runtime.wait_live(5.0)
+                assert all(s.line.recorder for s in runtime.sessions.values())
+            for session in runtime.sessions.values():
+                session.line.open(1, 1)
+                session.line.feed(encode_frame(9, b""), 2, 2)
+            assert runtime.engine.callback_errors == 0
+
+        simulate(main())
+
     def test_its_thread_lives_as_long_as_the_runtime(self, tmp_path: Path) -> None:
         def is_recording() -> bool:
             return "crosswire-recorder" in {thread.name for thread in threading.enumerate()}
