@@ -173,6 +173,26 @@ class TestForms:
         assert [item.get("error") for item in found] == [None, "frame-text", None]
         assert (found[1]["line"], found[1]["at"]) == (2, 0)
 
+    @pytest.mark.parametrize("line", ['{"raw":5}', '{"b64":null}', '{"dir":"recv","hex":[]}'])
+    def test_a_frame_that_is_no_text_is_an_error_of_the_line(self, line: str) -> None:
+        (error,) = decode("binance", line)
+        assert error["error"] == "frame-text"
+        assert error["text"].endswith(": must be text")
+
+    def test_a_key_without_a_value_leaves_it_to_another(self) -> None:
+        line = json.dumps({"b64": None, "raw": SPOT})
+        assert decode("binance", line) == decode("binance", SPOT)
+
+    @pytest.mark.parametrize("direction", ["send", "", None, 1])
+    @pytest.mark.parametrize("more", [{}, {"raw": '{"method":"SUBSCRIBE"}'}, {"raw": SPOT}])
+    def test_a_line_of_a_capture_that_was_not_received_is_skipped_and_counted(
+        self, direction: Any, more: dict[str, str]
+    ) -> None:
+        sent = json.dumps({"dir": direction, **more})
+        received = json.dumps({"dir": "recv", "raw": SPOT})
+        found = decode("binance", sent, received, sent, "{")
+        assert [item.get("line") for item in found] == [None, 4]
+
     def test_empty_lines_are_skipped_and_counted(self) -> None:
         found = decode("binance", "", SPOT, "  ", "\r\n", "{", SPOT + "\r\n")
         assert [item.get("line") for item in found] == [None, 5, None]

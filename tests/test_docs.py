@@ -141,6 +141,9 @@ class TestThePageOfTheCommands:
         ]  # fmt: skip
         done = self.run(f"crosswire replay binance={path} --json")
         assert (done.returncode, json.loads(done.stdout)["messages"]) == (0, 3)
+        done = self.run(f"crosswire decode binance {path} --json")
+        last = done.stdout.splitlines()[-1]
+        assert (done.returncode, json.loads(last)) == (0, {"records": 2, "errors": 0})
 
     def test_the_failure_that_it_shows_is_what_is_printed(self) -> None:
         done = self.run("crosswire replay -c gone.toml binance=x --json")

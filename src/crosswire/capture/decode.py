@@ -44,8 +44,11 @@ def _json_text(record: dict[str, Any]) -> str:
     return "{" + ",".join(fields) + "}"
 
 
-def _frame_of(line: str) -> tuple[int, bytes]:
+def _frame_of(line: str) -> tuple[int, bytes] | None:
     """Read one input line: an object with ``raw``, ``b64`` or ``hex``, or the frame's text itself.
+
+    Returns:
+        Opcode and payload; ``None`` for a line of a capture that was not received.
 
     Raises:
         UsageError: the encoded bytes cannot be read.
@@ -54,14 +57,18 @@ def _frame_of(line: str) -> tuple[int, bytes]:
         value = json.loads(line)
     except (ValueError, RecursionError):
         value = None
-    if isinstance(value, dict):
-        for key, decode in _DECODINGS.items():
-            if isinstance(value.get(key), str):
-                try:
-                    return decode(value[key])
-                except ValueError as error:
-                    raise UsageError(f"{key}: {error}") from None
-    return TEXT, line.encode("utf-8", "surrogateescape")
+    if isinstance(value, dict) and value.get("dir", "recv") != "recv":
+        return None
+    if not isinstance(value, dict) or not _DECODINGS.keys() & value.keys():
+        return TEXT, line.encode("utf-8", "surrogateescape")
+    for key, decode in _DECODINGS.items():
+        if isinstance(value.get(key), str):
+            try:
+                return decode(value[key])
+            except ValueError as error:
+                raise UsageError(f"{key}: {error}") from None
+    names = ", ".join(key for key in _DECODINGS if key in value)
+    raise UsageError(f"{names}: must be text")
 
 
 class Decoder:
@@ -100,7 +107,8 @@ class Decoder:
 
     def decode(self, lines: Iterable[str | bytes]) -> Iterator[str]:
         """Yield one line of JSON per record, or per bad frame:
-        ``{"error": CODE, "at": OFFSET, "line": NUMBER, "text": WORDS}``. Empty lines are skipped.
+        ``{"error": CODE, "at": OFFSET, "line": NUMBER, "text": WORDS}``. Empty lines are skipped,
+        and so are those of a capture that were not received.
 
         Args:
             lines: text, or bytes, of which those that are no UTF-8 make their frame a bad one.
@@ -112,10 +120,13 @@ class Decoder:
 
     def _decode_line(self, line: str, number: int) -> Iterator[str]:
         try:
-            opcode, payload = _frame_of(line)
+            found = _frame_of(line)
         except UsageError as error:
             yield self._error(VenueError("frame-text", 0, str(error)), number)
             return
+        if found is None:
+            return
+        opcode, payload = found
         self._unknown = False
         frame = encode_frame(opcode, payload)
         self._line.feed(frame, 0, 0)
