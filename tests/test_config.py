@@ -288,6 +288,21 @@ class TestLegs:
         text = refusal(self.pair("okx:BTC/USDT"))
         assert text == "pair[1]: both legs are okx:BTC/USDT"
 
+    @pytest.mark.parametrize("turned", [False, True])
+    def test_a_pair_of_the_same_two_legs_as_another_is_refused_with_both_numbers(
+        self, turned: bool
+    ) -> None:
+        legs = ("binance:BTC/USDT", "okx:BTC/USDT")
+        other = self.pair("okx:BTC/USDT", "binance.usdm:BTC/USDT:USDT")
+        again = self.pair(*(legs[::-1] if turned else legs)) + "open_net_bps = 5\n"
+        text = refusal(self.pair(*legs) + other + again)
+        assert text == "pair[3]: the same two legs as pair[1]"
+
+    def test_pairs_may_share_one_leg(self) -> None:
+        others = ("okx:BTC/USDT", "binance.usdm:BTC/USDT:USDT", "okx:BTC/USDT:USDT")
+        text = "".join(self.pair("binance:BTC/USDT", leg) for leg in others)
+        assert len(parse(text).pairs) == 3
+
     def test_a_symbol_may_hold_a_colon(self) -> None:
         legs = parse(self.pair("binance.usdm:BTC/USDT:USDT")).pairs[0]
         assert legs.a == ("binance.usdm", "BTC/USDT:USDT")
@@ -347,6 +362,21 @@ class TestUrls:
         assert text.startswith(f"venues.okx.url: {url!r} is no WebSocket URL: ")
         assert text.endswith("; write wss://HOST[:PORT][/PATH]")
 
+    @pytest.mark.parametrize("url", ["ws://host/ws", "ws://10.0.0.1:80", "ws://localhost.net/"])
+    @pytest.mark.parametrize("name", ["okx", "binance.usdm"])
+    def test_plain_text_to_another_machine_is_refused_unless_it_is_allowed_in_words(
+        self, name: str, url: str
+    ) -> None:
+        text = f'[venues.{name}]\nurl = "{url}"\n'
+        said = f"venues.{name}.url: {url!r} is plain text off loopback; write wss://, or "
+        for more in ("", "insecure = false\n"):
+            assert refusal(text + more) == f"{said}insecure = true beside it"
+        assert parse(f"{text}insecure = true\n").venues[name].url == url
+
+    @pytest.mark.parametrize("url", ["ws://127.0.0.1:1/", "ws://[::1]/ws", "ws://localhost:80"])
+    def test_plain_text_to_this_machine_is_taken(self, url: str) -> None:
+        assert parse(f'[venues.okx]\nurl = "{url}"').venues["okx"].url == url
+
     @pytest.mark.parametrize("url", ["wss://host", "wss://host:9443/ws?x=1", "ws://127.0.0.1:1/"])
     def test_a_websocket_url_is_taken_as_it_stands(self, url: str) -> None:
         assert parse(f'[venues.okx]\nurl = "{url}"').venues["okx"].url == url
@@ -374,6 +404,21 @@ class TestTheFile:
         path = folder / "crosswire.toml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return path
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ('[venues.okx]\nurl = "ws://host/"\n', "venues.okx.url: 'ws://host/' is plain text"),
+            ('[[pair]]\na = "okx:A/B"\nb = "binance:A/B"\n' * 2, "pair[2]: the same two legs"),
+        ],
+    )
+    def test_what_cannot_be_run_is_refused_with_file_and_key(
+        self, tmp_path: Path, text: str, said: str
+    ) -> None:
+        path = self.write(tmp_path, text)
+        with pytest.raises(UsageError) as caught:
+            load_config(path)
+        assert str(caught.value).startswith(f"{path}: {said}")
 
     def test_a_good_one_is_read(self, tmp_path: Path) -> None:
         assert load_config(self.write(tmp_path, WHOLE)) == parse(WHOLE)
@@ -444,3 +489,25 @@ def test_a_configuration_need_not_come_from_a_file() -> None:
     before = str(data)
     assert len(parse_config(data).pairs) == 1
     assert str(data) == before
+
+
+@pytest.mark.parametrize("data", [[], None, "text", 5])
+def test_what_is_no_configuration_at_all_is_refused_in_words(data: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_config(data)
+    assert str(caught.value) == "a configuration must be a table"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({5: 5}, "a configuration must have text for keys, not 5"),
+        ({"engine": {None: 1, "x": 2}}, "engine: must have text for keys, not None"),
+        ({"venues": {5: {}}}, "venues: must have text for keys, not 5"),
+        ({"pair": [{"a": 1, 5: 5}]}, "pair[1]: must have text for keys, not 5"),
+    ],
+)
+def test_a_key_that_is_no_text_is_refused_with_its_place(data: Any, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_config(data)
+    assert str(caught.value) == said

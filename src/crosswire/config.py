@@ -29,7 +29,7 @@ Units stand in the names.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from .errors import UsageError
 from .handshake import parse_url
 from .instruments import parse_leg
 from .seam import open_file
+from .session import _is_loopback
 from .venue import Venue
 from .venues import venue
 
@@ -88,8 +89,11 @@ class _Table:
     """A TOML table that is read key by key and then must be empty."""
 
     def __init__(self, value: Any, path: str) -> None:
+        where = f"{path}: " if path else "a configuration "
         if not isinstance(value, Mapping):
-            raise UsageError(f"{path}: must be a table")
+            raise UsageError(f"{where}must be a table")
+        if names := [key for key in value if not isinstance(key, str)]:
+            raise UsageError(f"{where}must have text for keys, not {names[0]!r}")
         self._left = dict(value)
         self._asked: list[str] = []
         self.path = path
@@ -200,7 +204,18 @@ def _venue(name: str, value: Any) -> VenueConfig:
         trades=table.flag("trades", False),
     )
     table.end()
+    _check_privacy(found)
     return found
+
+
+def _check_privacy(terms: VenueConfig) -> None:
+    """Refuse plain text to another machine, unless it is allowed in words."""
+    url = parse_url(terms.url)
+    if not (url.secure or terms.insecure or _is_loopback(url.host)):
+        raise UsageError(
+            f"venues.{terms.name}.url: {terms.url!r} is plain text off loopback; write wss://, or "
+            "insecure = true beside it"
+        )
 
 
 def parse_config(data: Mapping[str, Any]) -> Config:
@@ -229,8 +244,18 @@ def parse_config(data: Mapping[str, Any]) -> Config:
         raise UsageError("pair: must be an array of tables, [[pair]]")
     for number, value in enumerate(pairs, 1):
         config.pairs.append(_pair(value, number, config))
+    _check_pairs(config.pairs)
     root.end()
     return config
+
+
+def _check_pairs(pairs: Sequence[PairConfig]) -> None:
+    """Refuse two pairs of the same legs, in whichever order: every signal would come twice."""
+    found: dict[frozenset[tuple[str, str]], int] = {}
+    for number, pair in enumerate(pairs, 1):
+        before = found.setdefault(frozenset((pair.a, pair.b)), number)
+        if before != number:
+            raise UsageError(f"pair[{number}]: the same two legs as pair[{before}]")
 
 
 def _dotted(venues: Mapping[str, Any]) -> list[tuple[str, Any]]:
