@@ -240,10 +240,29 @@ class TestWrongUse:
             result = run(*arguments)
             assert all(name in result.err for name in venue_names())
 
-    def test_an_impossible_fee_or_threshold_is_refused(self, captures: dict[str, str]) -> None:
-        one = f"{FIRST}={captures[FIRST]}", f"{SECOND}={captures[SECOND]}"
-        for option in (("--fee-bps", "nan"), ("--fee-bps", "1e9"), ("--min-net-bps", "nan")):
-            assert run("replay", *one, *option).code == 2
+    @pytest.mark.parametrize("value", ["nan", "inf", "1e9", "-1000000", "much", ""])
+    @pytest.mark.parametrize(
+        ("option", "within"), [("--fee-bps", "-100..500"), ("--min-net-bps", "-4999..999999")]
+    )
+    def test_an_impossible_fee_or_threshold_is_refused_as_in_a_configuration(
+        self, captures: dict[str, str], option: str, within: str, value: str
+    ) -> None:
+        result = run("replay", f"{FIRST}={captures[FIRST]}", option, value)
+        known = f"must be within {within}, not {value}"
+        said = known if value not in ("much", "") else f"must be a number, not {value!r}"
+        assert (result.code, result.out) == (2, "")
+        assert result.err.splitlines()[-1] == f"crosswire: argument {option}: {said}"
+
+    @pytest.mark.parametrize(
+        ("option", "low", "high"),
+        [("--fee-bps", "-100", "500"), ("--min-net-bps", "-4999", "999999")],
+    )
+    def test_a_fee_or_threshold_may_stand_at_either_end_of_its_range(
+        self, captures: dict[str, str], option: str, low: str, high: str
+    ) -> None:
+        both = [f"{name}={captures[name]}" for name in (FIRST, SECOND)]
+        for value in (low, high):
+            assert run("replay", *both, option, value).code == 0
 
     def test_a_configuration_that_is_refused_ends_with_2_and_its_key(
         self, tmp_path: Path, captures: dict[str, str]

@@ -98,7 +98,7 @@ class TestWhatItMaySay:
         ("key", "low", "high", "head"),
         [
             ("advance_ms", 1, 10_000, "[engine]"),
-            ("open_net_bps", 0, 1e6, "[detect]"),
+            ("open_net_bps", 0, 999_999, "[detect]"),
             ("fee_bps", -100, 500, "[venues.okx]"),
             ("liveness_limit_s", 0.001, 3600, "[venues.okx]"),
         ],

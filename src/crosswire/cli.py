@@ -24,7 +24,7 @@ from .capture.decode import Decoder
 from .capture.jsonl import unpacked_lines
 from .capture.recording import create_file
 from .capture.replay import Replay, Step
-from .config import load_config
+from .config import FEE_BPS_RANGE, NET_BPS_RANGE, load_config
 from .demo import Demo, DemoOptions
 from .errors import HostError, RecordingError, UsageError, VenueError
 from .seam import System, open_file
@@ -146,6 +146,21 @@ def _capture(text: str) -> tuple[str | None, str]:
     return name, path
 
 
+def _within(low: float, high: float) -> Callable[[str], float]:
+    """Return what reads an option as the configuration reads its key: a number in that range."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be within {low:g}..{high:g}, not {text}")
+        return value
+
+    return number
+
+
 def _add_replay(commands: Any) -> None:
     parser = commands.add_parser(
         "replay",
@@ -171,14 +186,14 @@ def _add_replay(commands: Any) -> None:
     )
     parser.add_argument(
         "--fee-bps",
-        type=float,
+        type=_within(*FEE_BPS_RANGE),
         metavar="X",
         help="taker fee per side of every venue, in basis points (default: the configuration's, "
         "else each venue's public tier)",
     )
     parser.add_argument(
         "--min-net-bps",
-        type=float,
+        type=_within(*NET_BPS_RANGE),
         metavar="Y",
         help="opening threshold of every pair, net of fees (default: the configuration's, else 0)",
     )

@@ -45,6 +45,8 @@ from .venues import venue
 __all__ = ["Config", "PairConfig", "VenueConfig", "load_config", "parse_config"]
 
 LIVENESS_LIMIT_S = 5.0
+FEE_BPS_RANGE = (-100.0, 500.0)
+NET_BPS_RANGE = (-4999.0, 999_999.0)
 
 
 @dataclass
@@ -183,9 +185,9 @@ def _check_symbol(market: Venue, symbol: str) -> None:
 
 def _thresholds(table: _Table, open_default: float, close_default: float) -> tuple[float, float]:
     """Read both thresholds; closing follows opening where only the latter is given."""
-    opens = table.number("open_net_bps", open_default, -4999, 1e6)
+    opens = table.number("open_net_bps", open_default, *NET_BPS_RANGE)
     fallback = close_default if opens == open_default else opens
-    closes = table.number("close_net_bps", fallback, -4999, 1e6)
+    closes = table.number("close_net_bps", fallback, *NET_BPS_RANGE)
     if closes > opens:
         raise UsageError(f"{table.path}: close_net_bps {closes:g} is above open_net_bps {opens:g}")
     return opens, closes
@@ -196,7 +198,7 @@ def _venue(name: str, value: Any) -> VenueConfig:
     table = _Table(value, f"venues.{name}")
     found = VenueConfig(
         name=name,
-        fee_bps=table.number("fee_bps", known.fee_bps, -100, 500),
+        fee_bps=table.number("fee_bps", known.fee_bps, *FEE_BPS_RANGE),
         url=table.url("url", known.url),
         liveness_limit_s=table.number("liveness_limit_s", LIVENESS_LIMIT_S, 0.001, 3600),
         ca_file=table.text("ca_file"),
