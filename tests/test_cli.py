@@ -464,6 +464,32 @@ class TestReplay:
         words = "the captures do not hold binance:ETH/USDT, okx:ETH/USDT"
         assert result.err.splitlines()[1:] == [f"no pair to watch: {words}"]
 
+    def test_a_capture_of_another_venue_is_told_to_be_one(self, captures: dict[str, str]) -> None:
+        path = captures[SECOND]
+        words = f"warning: {path}: nothing in it is {FIRST}'s; is it another venue's?"
+        for others in ((), (f"{SECOND}={path}",)):
+            result = run("replay", *others, f"{FIRST}={path}", "--json")
+            assert (result.code, result.json()["errors"]) == (1, 5)
+            assert result.err.splitlines()[-1] == words
+        assert words not in run("replay", f"{SECOND}={path}").err
+
+    def test_that_there_is_no_instrument_is_told(self, tmp_path: Path) -> None:
+        path = tmp_path / "sent.jsonl"
+        path.write_text('{"dir":"send","raw":"{}"}\n')
+        result = run("replay", f"{FIRST}={path}")
+        assert (result.code, result.err.splitlines()[0]) == (1, "replaying no instrument")
+        assert "is it another venue's?" in result.err
+
+    @pytest.mark.parametrize("spelling", ["same", "other"])
+    def test_a_capture_given_twice_for_one_venue_is_refused(
+        self, captures: dict[str, str], spelling: str
+    ) -> None:
+        path = captures[FIRST]
+        again = path if spelling == "same" else os.path.relpath(path)
+        result = run("replay", f"{FIRST}={path}", f"{SECOND}={path}", f"{FIRST}={again}")
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"crosswire: {again}: given twice for {FIRST}\n"
+
     def test_speed_1_gives_the_same_signals(self, captures: dict[str, str]) -> None:
         digests = [
             run("replay", *self.arguments(captures), "--json", "--speed", speed).json()
@@ -531,6 +557,49 @@ class TestARecordingByItsPath:
         assert result.code == 0
         words = f"warning: {path}: leaves out {SECOND}; its bare path takes all venues"
         assert words in result.err.splitlines()
+
+    def test_a_venue_that_is_not_in_it_is_told(self, tmp_path: Path) -> None:
+        path = self.recording(tmp_path / "a.cwrec", FIRST, SECOND)
+        third = venue_names()[2]
+        result = run("replay", f"{third}={path}", "--json")
+        words = f"warning: {path}: nothing in it is {third}'s; is it another venue's?"
+        assert (result.code, result.err.splitlines()[-1]) == (1, words)
+
+    @pytest.mark.parametrize("named", [True, False])
+    def test_one_given_twice_is_refused(self, tmp_path: Path, named: bool) -> None:
+        path = self.recording(tmp_path / "a.cwrec", FIRST, SECOND)
+        result = run("replay", path, f"{FIRST}={path}" if named else path)
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"crosswire: {path}: given twice for {FIRST}\n"
+
+    @pytest.mark.parametrize("whose", ["", f"{FIRST}="])
+    def test_a_packed_one_is_told_to_be_unpacked(self, tmp_path: Path, whose: str) -> None:
+        path = Path(self.recording(tmp_path / "a.cwrec", FIRST, SECOND))
+        packed = tmp_path / "a.cwrec.gz"
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        result = run("replay", f"{whose}{packed}")
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"crosswire: {packed}: a gzipped recording; gunzip it first\n"
+
+    @pytest.mark.parametrize("whose", ["", f"{FIRST}="])
+    @pytest.mark.parametrize("size", [1, 5, 8, 15])
+    def test_one_that_ends_in_its_head_is_told_so(
+        self, tmp_path: Path, whose: str, size: int
+    ) -> None:
+        path = Path(self.recording(tmp_path / "a.cwrec", FIRST, SECOND))
+        path.write_bytes(path.read_bytes()[:size])
+        result = run("replay", f"{whose}{path}")
+        words = f"a recording that was cut in its head, at byte {size} of 16"
+        assert (result.code, result.out) == (1, "")
+        assert result.err == f"crosswire: {path}: {words}; nothing in it can be replayed\n"
+
+    @pytest.mark.parametrize("whose", ["", f"{FIRST}="])
+    def test_an_empty_file_is_told_so(self, tmp_path: Path, whose: str) -> None:
+        path = tmp_path / "a.cwrec"
+        path.touch()
+        result = run("replay", f"{whose}{path}")
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"crosswire: {path}: nothing to replay; the file is empty\n"
 
     def test_a_path_may_hold_an_equals_sign_behind_a_slash(self, tmp_path: Path) -> None:
         path = self.recording(tmp_path / "day=1.cwrec", FIRST, SECOND)

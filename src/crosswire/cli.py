@@ -223,18 +223,21 @@ def _replay(options: argparse.Namespace) -> int:
         fee_bps=options.fee_bps,
         open_net_bps=options.min_net_bps,
     )
-    _say(f"replaying {', '.join(str(i) for i in replay.instruments)}")
+    _say(f"replaying {', '.join(str(i) for i in replay.instruments) or 'no instrument'}")
     for path, names in replay.omitted().items():
         _say(f"warning: {path}: leaves out {', '.join(names)}; its bare path takes all venues")
     if replay.why_no_pair:
         _say(f"no pair to watch: {replay.why_no_pair}")
     _run_to_the_end(replay, _pace(System()) if options.speed == "1" else None)
+    strange = replay.strange()
+    for name, path in strange:
+        _say(f"warning: {path}: nothing in it is {name}'s; is it another venue's?")
     report = replay.report()
     if options.json:
         print(json.dumps(report))
     else:
         print(_replay_summary(report))
-    return WRONG if report["errors"] or replay.tears else OK
+    return WRONG if report["errors"] or replay.tears or strange else OK
 
 
 def _run_to_the_end(replay: Replay, on_step: Callable[[Step], None] | None) -> None:

@@ -14,8 +14,12 @@ read has nothing to replay and is refused.
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import heapq
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +36,7 @@ from ..records import SIGNAL_DTYPE
 from ..seam import open_file
 from ..venue import Control
 from ..venues import venue
-from .jsonl import read_jsonl
+from .jsonl import GZIP_MAGIC, read_jsonl
 from .recording import MAGIC, Entry, Kind, read_recording
 
 __all__ = ["Replay", "SignalDigest", "Step", "Tear", "steps_of"]
@@ -40,6 +44,8 @@ __all__ = ["Replay", "SignalDigest", "Step", "Tear", "steps_of"]
 
 Cut = Callable[[bytes], Iterable[bytes]]
 
+HEAD_SIZE = 16
+"""Bytes that a recording begins with, before its first entry."""
 LINES_PER_FILE = 64
 """Room for the lines of one file: as many as the engine that recorded it has by default."""
 LINES_LIMIT = 65534
@@ -73,12 +79,49 @@ def _ignore(tear: Tear) -> None:
     """Take a tear as an end, where it is told elsewhere."""
 
 
-def _is_recording(path: str | Path) -> bool:
+def _head_of(path: str | Path) -> bytes:
     try:
         with open_file(path, "rb") as file:
-            return bool(file.read(len(MAGIC)) == MAGIC)
+            return bytes(file.read(HEAD_SIZE))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from None
+
+
+def _is_recording(path: str | Path) -> bool:
+    return _head_of(path).startswith(MAGIC)
+
+
+def _is_packed_recording(path: str | Path) -> bool:
+    with open_file(path, "rb") as file, contextlib.suppress(OSError, EOFError, zlib.error):
+        return gzip.GzipFile(fileobj=file).read(len(MAGIC)) == MAGIC
+    return False
+
+
+def _check_file(path: str | Path) -> None:
+    """Refuse a file whose first bytes tell that it cannot be replayed.
+
+    Raises:
+        UsageError: it is not there, empty, or a recording that was packed.
+        RecordingError: it is a recording that ends in its head.
+    """
+    head = _head_of(path)
+    if not head:
+        raise UsageError(f"{path}: nothing to replay; the file is empty")
+    if head.startswith(GZIP_MAGIC) and _is_packed_recording(path):
+        raise UsageError(f"{path}: a gzipped recording; gunzip it first")
+    if len(head) < HEAD_SIZE and MAGIC.startswith(head[: len(MAGIC)]):
+        words = f"a recording that was cut in its head, at byte {len(head)} of {HEAD_SIZE}"
+        raise RecordingError(f"{path}: {words}; nothing in it can be replayed")
+
+
+def _check_doubles(captures: Iterable[tuple[str, str | Path]]) -> None:
+    """Refuse a file that is given twice for one venue: each of its messages would come twice."""
+    found: set[tuple[str, Path]] = set()
+    for name, path in captures:
+        item = name, Path(path).resolve()
+        if item in found:
+            raise UsageError(f"{path}: given twice for {name}")
+        found.add(item)
 
 
 class _Directory(NamedTuple):
@@ -147,6 +190,7 @@ def _with_venues(name: str | None, path: str | Path) -> list[tuple[str, str | Pa
     Raises:
         UsageError: a capture of others does not tell whose it is, or a recording is empty.
     """
+    _check_file(path)
     if name is not None:
         return [(name, path)]
     if not _is_recording(path):
@@ -305,8 +349,10 @@ class Replay:
         self.captures = [item for pair in captures for item in _with_venues(*pair)]
         if not self.captures:
             raise UsageError("nothing to replay")
+        _check_doubles(self.captures)
         self._fee_bps = fee_bps
         self._open_net_bps = open_net_bps
+        self._unknown: Counter[tuple[str, int]] = Counter()
         self.names = list(dict.fromkeys(name for name, _ in self.captures))
         self._directory = self._find_directory()
         self._recorded_pairs: list[Pair] | None = None
@@ -356,6 +402,19 @@ class Replay:
         }
         return {path: names for path, names in left.items() if names}
 
+    def strange(self) -> list[tuple[str, str | Path]]:
+        """Return (venue name, path) of each capture or recording that held nothing which its venue
+        sends, once they have been run."""
+        heard = {
+            key[1] >> FILE_SHIFT
+            for key, line in self._lines.items()
+            if line.message_count > line.error_count + self._unknown[key]
+        }
+        captured = [item for item in self.captures if not _is_recording(item[1])]
+        found = [item for place, item in enumerate(captured) if place not in heard]
+        recorded = [item for item in self.captures if item not in captured]
+        return found + [(name, path) for name, path in recorded if name not in _venues_in(path)]
+
     @property
     def _lines_max(self) -> int:
         return min(LINES_PER_FILE * len(self.captures), LINES_LIMIT)
@@ -377,6 +436,7 @@ class Replay:
         lines: dict[tuple[str, int], Line] = {}
         for step in steps_of(self.captures, _ignore):
             self._apply(engine, lines, step)
+        self._unknown.clear()
         return [_instrument(name, native) for name, native in engine.instruments]
 
     def _pairs(self, ids: Mapping[tuple[str, str], int]) -> list[Pair]:
@@ -465,7 +525,7 @@ class Replay:
         line = lines.get((name, number))
         if line is None:
             line = lines[name, number] = Line(engine, name)
-            line.on_control = self._control_of(line, name)
+            line.on_control = self._control_of(line, name, number)
         return line
 
     def _apply(
@@ -487,13 +547,13 @@ class Replay:
             for piece in cut(step.payload) if cut else (step.payload,):
                 line.feed(piece, step.ts_rx, step.mono_rx)
 
-    @staticmethod
-    def _control_of(line: Line, name: str) -> Callable[[int, bytes], None]:
+    def _control_of(self, line: Line, name: str, number: int) -> Callable[[int, bytes], None]:
         understand = venue(name).understand
 
         def on_control(opcode: int, payload: bytes) -> None:
             if opcode == 1 and understand(payload.decode()).control is Control.UNKNOWN:
                 line.reject()
+                self._unknown[name, number] += 1
 
         return on_control
 
