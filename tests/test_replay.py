@@ -902,13 +902,52 @@ class TestJsonLines:
         with pytest.raises(RecordingError, match="line 2"):
             Replay([(SPOT, path)]).run()
 
-    def test_the_file_and_line_stand_first_and_what_is_right_last(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("line", "words"),
+        [
+            ("{", "it is no JSON"),
+            ("[" * 100_000, "it is no JSON"),
+            ("[]", "it is no object"),
+            ('{"raw":"{}"}', "it has no dir"),
+            ('{"dir":"recv"}', "it has neither raw nor b64"),
+            ('{"dir":"recv","raw":7}', "its raw cannot be read"),
+            ('{"dir":"recv","raw":"\\ud800"}', "its raw cannot be read"),
+            ('{"dir":"recv","b64":"*"}', "its b64 cannot be read"),
+            ('{"dir":"recv","ts_ns":"x","raw":""}', "its ts_ns is no time"),
+            ('{"dir":"recv","rx_ns":-1,"raw":""}', "its rx_ns is out of range"),
+            ('{"dir":"recv","ts":"Infinity","raw":""}', "its ts is no time"),
+            ('{"dir":"recv","ts":"1e99","raw":""}', "its ts is out of range"),
+        ],
+        ids=lambda text: text[:40],
+    )
+    def test_the_file_and_line_stand_first_then_why_and_what_is_right_last(
+        self, tmp_path: Path, line: str, words: str
+    ) -> None:
         path = tmp_path / "bad.jsonl"
-        path.write_text('{"dir":"send"}\n{"dir":"recv"}\n')
+        path.write_text('{"dir":"send"}\n' + line + "\n")
         with pytest.raises(RecordingError) as caught:
             Replay([(SPOT, path)])
-        assert str(caught.value).startswith(f"{path}: line 2 is no frame (KeyError: 'raw'); ")
+        assert str(caught.value).startswith(f"{path}: line 2 is no frame: {words}; a frame is an ")
         assert "ts_ns" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("payload", "words"),
+        [
+            (b"{}", "it has no 'open_net_bps'"),
+            (b"{", "it is not what a runtime writes"),
+            (b"[]", "it is not what a runtime writes"),
+            (b'{"open_net_bps":[]}', "it is not what a runtime writes"),
+        ],
+    )
+    def test_a_configuration_that_cannot_be_read_is_told_in_words(
+        self, tmp_path: Path, payload: bytes, words: str
+    ) -> None:
+        path = tmp_path / "bad.cwrec"
+        with RecordingWriter(path) as writer:
+            writer.write(Kind.CONFIG, 0, 1, 1, payload)
+        with pytest.raises(RecordingError) as caught:
+            Replay([(None, path)])
+        assert str(caught.value) == f"{path}: its CONFIG entry cannot be read: {words}"
 
     def test_a_compressed_file_that_was_cut_is_named(self, tmp_path: Path) -> None:
         path = tmp_path / "cut.jsonl.gz"

@@ -12,7 +12,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -27,6 +27,10 @@ GZIP_MAGIC = b"\x1f\x8b"
 REMEDY = "a frame is an object with dir, raw or b64, and a time as ts_ns, rx_ns or ts"
 
 
+class _NoFrameError(Exception):
+    """A line is no frame; its text says why."""
+
+
 class CapturedFrame(NamedTuple):
     """One server frame: receive time in ns, opcode, payload."""
 
@@ -35,24 +39,51 @@ class CapturedFrame(NamedTuple):
     payload: bytes
 
 
+_TIMES: dict[str, Callable[[Any], int]] = {
+    "ts_ns": int,
+    "rx_ns": int,
+    "ts": lambda value: int(Decimal(value) * 1_000_000_000),
+}
+"""How a receive time is read, by its key; the first that is there counts."""
+_PAYLOADS: dict[str, Callable[[Any], tuple[int, bytes]]] = {
+    "b64": lambda value: (BINARY, base64.b64decode(value, validate=True)),
+    "raw": lambda value: (TEXT, str.encode(value)),
+}
+
+
+def _row_of(line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _NoFrameError("it is no JSON") from None
+    if not isinstance(row, dict):
+        raise _NoFrameError("it is no object")
+    if "dir" not in row:
+        raise _NoFrameError("it has no dir")
+    return row
+
+
 def _time_of(row: dict[str, Any], before: int) -> int:
-    stamp = before
-    for key in ("ts_ns", "rx_ns"):
-        if key in row:
-            stamp = int(row[key])
-            break
-    else:
-        if "ts" in row:
-            stamp = int(Decimal(row["ts"]) * 1_000_000_000)
+    key = next((key for key in _TIMES if key in row), None)
+    if key is None:
+        return before
+    try:
+        stamp = _TIMES[key](row[key])
+    except (ValueError, TypeError, ArithmeticError):
+        raise _NoFrameError(f"its {key} is no time") from None
     if not 0 <= stamp < 1 << 63:
-        raise ValueError("a time out of range")
+        raise _NoFrameError(f"its {key} is out of range")
     return stamp
 
 
 def _payload_of(row: dict[str, Any]) -> tuple[int, bytes]:
-    if "b64" in row:
-        return BINARY, base64.b64decode(row["b64"], validate=True)
-    return TEXT, row["raw"].encode()
+    key = next((key for key in _PAYLOADS if key in row), None)
+    if key is None:
+        raise _NoFrameError("it has neither raw nor b64")
+    try:
+        return _PAYLOADS[key](row[key])
+    except (ValueError, TypeError):
+        raise _NoFrameError(f"its {key} cannot be read") from None
 
 
 def unpacked_lines(file: IO[bytes], path: str | Path) -> Iterator[bytes]:
@@ -93,15 +124,12 @@ def read_jsonl(path: str | Path) -> Iterator[CapturedFrame]:
     try:
         for line in _lines(path):
             number += 1
-            row = json.loads(line)
+            row = _row_of(line)
             if row["dir"] != "recv":
                 continue
             before = _time_of(row, before)
             yield CapturedFrame(before, *_payload_of(row))
-    except (
-        ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError
-    ) as error:  # fmt: skip
-        words = f"line {number} is no frame ({type(error).__name__}: {error})"
-        raise RecordingError(f"{path}: {words}; {REMEDY}") from None
+    except _NoFrameError as error:
+        raise RecordingError(f"{path}: line {number} is no frame: {error}; {REMEDY}") from None
     except OSError as error:
         raise RecordingError(f"{path}: {error.strerror or error}") from None

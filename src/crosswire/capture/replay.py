@@ -169,8 +169,11 @@ def _read_directory(path: str | Path) -> _Directory | None:
             ],
             config,
         )
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        words = f"{type(error).__name__}: {error}"
+    except LookupError as error:
+        words = f"it has no {error.args[0]!r}"
+        raise RecordingError(f"{path}: its CONFIG entry cannot be read: {words}") from None
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        words = "it is not what a runtime writes"
         raise RecordingError(f"{path}: its CONFIG entry cannot be read: {words}") from None
 
 
