@@ -23,6 +23,8 @@ import crosswire
 from crosswire.capture import Kind, RecordingWriter, read_recording
 from crosswire.cli import main
 from crosswire.codec import encode_frame
+from crosswire.demo import DemoOptions
+from crosswire.errors import UsageError
 from crosswire.sim import Verdict
 from crosswire.venue import SimQuote
 from crosswire.venues import dialect, venue, venue_names
@@ -234,6 +236,26 @@ class TestWrongUse:
             assert (result.code, result.out) == (2, "")
             assert result.err.startswith(f"crosswire: {path}: ")
             assert len(result.err.splitlines()) == 1
+
+    @pytest.mark.parametrize("names", [f"{FIRST}, {SECOND}", f" {FIRST} ,{SECOND} ,"])
+    def test_spaces_beside_the_commas_of_a_demo_are_none_of_a_name(
+        self, monkeypatch: pytest.MonkeyPatch, names: str
+    ) -> None:
+        asked: list[DemoOptions] = []
+
+        def take(options: DemoOptions, **_: Any) -> None:
+            asked.append(options)
+            raise UsageError("taken")
+
+        monkeypatch.setattr("crosswire.cli.Demo", take)
+        assert run("demo", "--venues", names, "--faults", "cut, refuse").code == 2
+        assert (asked[0].venues, asked[0].faults) == ((FIRST, SECOND), ("cut", "refuse"))
+
+    @pytest.mark.parametrize("words", [(f"{FIRST}=-",), ("-",)])
+    def test_a_replay_of_standard_input_is_told_to_need_a_file(self, words: tuple[str]) -> None:
+        result = run("replay", *words)
+        assert (result.code, result.out) == (2, "")
+        assert "reads its captures twice; write standard input to a file first" in result.err
 
     def test_an_unknown_venue_is_told_with_those_that_exist(self) -> None:
         for arguments in (("replay", "nowhere=x"), ("demo", "--venues", "nowhere,elsewhere")):
@@ -709,6 +731,18 @@ class TestDecode:
         path.write_text(quote(FIRST, 1) + "\n")
         from_file = run("decode", FIRST, str(path))
         assert from_file.out == run("decode", FIRST, "-", stdin=path.read_text()).out != ""
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_a_recording_of_ours_is_told_to_be_replayed(self, tmp_path: Path, packed: bool) -> None:
+        path = tmp_path / "a.cwrec"
+        with RecordingWriter(path) as writer:
+            writer.write_json(Kind.OPENED, 1, TS, TS, {"venue": FIRST, "url": ""})
+        if packed:
+            path.write_bytes(gzip.compress(path.read_bytes()))
+        result = run("decode", FIRST, str(path))
+        words = "a recording of ours; play it with crosswire replay"
+        assert (result.code, result.out) == (2, "")
+        assert result.err == f"crosswire: {path}: {words}\n"
 
     def test_an_empty_input_is_in_order(self) -> None:
         result = run("decode", FIRST)

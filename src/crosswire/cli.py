@@ -22,7 +22,7 @@ from typing import IO, Any, NoReturn
 from . import __version__
 from .capture.decode import Decoder
 from .capture.jsonl import unpacked_lines
-from .capture.recording import create_file
+from .capture.recording import MAGIC, create_file
 from .capture.replay import Replay, Step
 from .config import FEE_BPS_RANGE, NET_BPS_RANGE, load_config
 from .demo import Demo, DemoOptions
@@ -105,13 +105,17 @@ def _play(demo: Demo, loop: str) -> dict[str, Any]:
         return runner.run(_until_terminated(demo.run()))
 
 
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(name for word in text.split(",") if (name := word.strip()))
+
+
 def _demo(options: argparse.Namespace) -> int:
     demo = Demo(
         DemoOptions(
             seconds=options.seconds,
             seed=options.seed,
-            venues=tuple(name for name in options.venues.split(",") if name),
-            faults=tuple(name for name in options.faults.split(",") if name),
+            venues=_split(options.venues),
+            faults=_split(options.faults),
             has_view=sys.stderr.isatty() and not options.no_view and not options.json,
             record=options.record,
         ),
@@ -135,6 +139,9 @@ def _demo(options: argparse.Namespace) -> int:
 def _capture(text: str) -> tuple[str | None, str]:
     """Split VENUE=FILE; a bare path has no venue, also one that holds ``=`` behind a ``/``."""
     name, equals, path = text.partition("=")
+    if "-" in (text, path):
+        words = "a replay reads its captures twice; write standard input to a file first"
+        raise argparse.ArgumentTypeError(f"{text!r}: {words}")
     if "/" in name or (name and not equals):
         return None, text
     if not (name and path):
@@ -307,14 +314,22 @@ def _input_lines(name: str) -> Iterator[Iterable[str | bytes]]:
     A text that stands in for standard input is lent as it is."""
     if name == "-":
         binary = getattr(sys.stdin, "buffer", None)
-        yield sys.stdin if binary is None else unpacked_lines(binary, "standard input")
+        yield sys.stdin if binary is None else _frames(binary, "standard input")
         return
     try:
         file: IO[bytes] = open_file(name, "rb")
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror or error}") from None
     with file:
-        yield unpacked_lines(file, name)
+        yield _frames(file, name)
+
+
+def _frames(file: IO[bytes], name: str) -> Iterator[bytes]:
+    """Yield the lines of a file, unless it is a recording of ours: that holds reads, not frames."""
+    for number, line in enumerate(unpacked_lines(file, name)):
+        if not number and line.startswith(MAGIC):
+            raise UsageError(f"{name}: a recording of ours; play it with crosswire replay")
+        yield line
 
 
 def _decode(options: argparse.Namespace) -> int:
