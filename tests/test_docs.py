@@ -16,9 +16,11 @@ from typing import ClassVar
 import pytest
 from fake_world import right_answer
 
+import crosswire
 from crosswire import UsageError, load_config, parse_config
 from crosswire.capture import read_jsonl
 from crosswire.codec import encode_frame
+from crosswire.session import State
 from crosswire.sim.plan import Scenario
 from crosswire.sim.server import SimServer
 
@@ -159,6 +161,49 @@ def test_what_a_bot_defines_it_also_runs() -> None:
 
 def test_the_error_of_a_decoded_file_is_on_the_page_of_errors() -> None:
     assert "`frame-text`" in (ROOT / "docs" / "errors.md").read_text()
+
+
+class TestThePageOfThePythonApi:
+    PAGE = (ROOT / "docs" / "python-api.md").read_text()
+
+    def test_every_name_of_the_package_is_on_it_or_on_the_page_of_errors(self) -> None:
+        pages = self.PAGE + (ROOT / "docs" / "errors.md").read_text()
+        names = [name for name in crosswire.__all__ if name != "__version__"]
+        assert [name for name in names if not re.search(rf"`{name}\b", pages)] == []
+
+    def test_every_member_of_a_runtime_is_on_it(self) -> None:
+        runtime = crosswire.Runtime(parse_config({}))
+        names = {name for name in (*vars(runtime), *dir(runtime)) if name[0] != "_"}
+        inner = {"config", "seam", "on_opened", "on_lost", "on_state"}
+        assert [name for name in names - inner if not re.search(rf"`{name}\b", self.PAGE)] == []
+
+    def test_every_state_of_a_session_is_on_it(self) -> None:
+        assert [s.value for s in State if f"`{s.value}`" not in self.PAGE] == []
+
+    def test_every_option_of_the_simulator_is_on_it_with_its_default(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "crosswire.sim", "--help"],
+            capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        options = set(re.findall(r"(--[a-z][a-z-]+)", done.stdout)) - {"--help"}
+        rows = dict(re.findall(r"^\| `(--[a-z-]+)` \| (.*?) \|", self.PAGE, re.M))
+        assert set(rows) == options
+        for name in ("seconds", "seed", "min-net-bps", "liveness-limit-s", "rate"):
+            told = float(rows[f"--{name}"].replace(",", ""))
+            assert told == getattr(Scenario(), name.replace("-", "_")), name
+
+    def test_a_bot_finds_offline_what_was_planted(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "examples/offline.py", "2.5"],
+            cwd=ROOT, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        *opened, last = done.stdout.splitlines()
+        counts = re.fullmatch(r"planted (\d+), opened (\d+)", last)
+        assert counts
+        assert int(counts[1]) > 0
+        assert int(counts[2]) == len(opened) > 0
+        assert all(re.fullmatch(r"buy \S+ sell \S+ \+\d+\.\d\d bps", line) for line in opened)
 
 
 def test_every_field_of_the_demos_report_is_on_its_page() -> None:
