@@ -1,17 +1,27 @@
 """Run a configuration and print signals: where a bot would act.
 
 python examples/bot.py examples/config.toml [SECONDS]
+
+Exit: 0 something was received, 1 nothing was, 2 wrong use, 130 Ctrl-C.
 """
 
 import argparse
 import asyncio
 import logging
+import math
 import sys
 
 from crosswire import Runtime, SubscriptionError, UsageError, load_config
 
 EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
 LIVE_LIMIT_S = 10.0
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
 
 
 async def run(runtime: Runtime, seconds: float) -> None:
@@ -36,7 +46,7 @@ async def run(runtime: Runtime, seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run a configuration and print signals.")
     parser.add_argument("config", help="a TOML file, as examples/config.toml")
-    parser.add_argument("seconds", nargs="?", type=float, default=3600.0, help="(default 3600)")
+    parser.add_argument("seconds", nargs="?", type=positive, default=3600.0, help="(default 3600)")
     options = parser.parse_args()
     # The library configures no logging; without it, a callback that raises is only counted.
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -44,10 +54,14 @@ def main() -> None:
         runtime = Runtime(load_config(options.config))
     except (UsageError, OSError) as error:  # OSError: authorities that are none
         parser.error(str(error))
+    if not runtime.sessions:
+        parser.error(f"{options.config}: names no venue and no pair; there is nothing to watch")
     try:
         asyncio.run(run(runtime, options.seconds))
     except KeyboardInterrupt:
         sys.exit(130)
+    if not runtime.engine.message_count:
+        sys.exit("nothing was received")
 
 
 if __name__ == "__main__":

@@ -236,6 +236,10 @@ def test_the_replay_example_prints_what_opened() -> None:
         ("bot.py", ()),
         ("bot.py", ("gone.toml",)),
         ("bot.py", ("examples/config.toml", "soon")),
+        ("bot.py", ("examples/config.toml", "-5")),
+        ("bot.py", ("examples/config.toml", "0")),
+        ("bot.py", ("examples/config.toml", "inf")),
+        ("bot.py", ("/dev/null",)),
         ("replay_spot_perp.py", ("much",)),
         ("replay_spot_perp.py", ("1e9",)),
     ],
@@ -263,7 +267,8 @@ def test_the_bot_example_tells_which_session_is_not_live_and_why(nowhere: Path) 
         [sys.executable, "examples/bot.py", nowhere, "0.3"],
         cwd=ROOT, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "okx: 0 messages, 0 losses\n")
+    assert (done.returncode, done.stdout) == (1, "okx: 0 messages, 0 losses\n")
+    assert done.stderr.splitlines()[-1] == "nothing was received"
     (told,) = [line for line in done.stderr.splitlines() if line.startswith("not live after")]
     assert "okx (" in told
     assert "ConnectionRefusedError" in told
@@ -335,6 +340,7 @@ async def test_the_bot_example_runs_against_local_venues(tmp_path: Path) -> None
         )
         await task
         out, _ = await process.communicate()
+    assert process.returncode == 0
     counts = re.findall(r"^(\S+): (\d+) messages", out.decode(), re.M)
     assert [name for name, _ in counts] == ["binance", "binance.usdm", "okx"]
     assert all(int(count) > 0 for _, count in counts)
