@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from fake_world import right_answer
@@ -161,6 +161,35 @@ def test_what_a_bot_defines_it_also_runs() -> None:
 
 def test_the_error_of_a_decoded_file_is_on_the_page_of_errors() -> None:
     assert "`frame-text`" in (ROOT / "docs" / "errors.md").read_text()
+
+
+class TestThePageOfTheSignals:
+    PAGE = (ROOT / "docs" / "signals.md").read_text()
+
+    def fields(self, heading: str) -> set[str]:
+        """Return the names in the first column of the table below a heading."""
+        _, found, table = self.PAGE.partition(f"| {heading} | meaning |\n")
+        assert found
+        rows = table.partition("\n\n")[0].splitlines()[1:]
+        return {name for row in rows for name in re.findall(r"`(\w+)", row.split("|")[1])}
+
+    @pytest.mark.parametrize(
+        ("heading", "dtype"),
+        [
+            ("field of a quote", crosswire.QUOTE_DTYPE),
+            ("field of a trade", crosswire.TRADE_DTYPE),
+            ("field", crosswire.SIGNAL_DTYPE),
+            ("field of a leg", crosswire.SIGNAL_DTYPE["legs"].base),
+        ],
+    )
+    def test_every_field_of_a_record_is_in_its_table(self, heading: str, dtype: Any) -> None:
+        assert self.fields(heading) == set(dtype.names)
+
+    def test_every_reason_to_close_is_told(self) -> None:
+        header = (ROOT / "src/crosswire/include/crosswire/signal.h").read_text()
+        reasons = dict(re.findall(r"CW_CLOSE_(\w+) = (\d)", header))
+        (words,) = re.findall(r"`close_reason` 1 .*?\n\n", self.PAGE, re.S)
+        assert set(re.findall(r"\b\d\b", words)) == set(reasons.values()) - {reasons["NONE"]}
 
 
 class TestThePageOfThePythonApi:
