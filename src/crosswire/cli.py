@@ -237,8 +237,8 @@ def _replay(options: argparse.Namespace) -> int:
         _say(f"no pair to watch: {replay.why_no_pair}")
     _run_to_the_end(replay, _pace(System()) if options.speed == "1" else None)
     strange = replay.strange()
-    for name, path in strange:
-        _say(f"warning: {path}: nothing in it is {name}'s; is it another venue's?")
+    for name, file in strange:
+        _say(f"warning: {file}: nothing in it is {name}'s; is it another venue's?")
     report = replay.report()
     if options.json:
         print(json.dumps(report))
