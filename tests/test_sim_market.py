@@ -205,17 +205,26 @@ class TestPlan:
 
     @pytest.mark.parametrize("count", [1, 2])
     @pytest.mark.parametrize("seconds", [2.0, 6.0, 60.0])
-    def test_few_symbols_and_two_venues_have_room(self, count: int, seconds: float) -> None:
+    @pytest.mark.parametrize("faults", [(), ("cut", "refuse")])
+    def test_few_symbols_and_two_venues_have_room(
+        self, count: int, seconds: float, faults: tuple[str, ...]
+    ) -> None:
         symbols = Scenario().symbols[:count]
-        scenario = Scenario(seconds=seconds, symbols=symbols, venues=venue_names()[:2])
+        scenario = Scenario(
+            seconds=seconds, symbols=symbols, venues=venue_names()[:2], faults=faults
+        )
         check_shape(make_plan(scenario), scenario)
 
-    def test_every_venue_is_cut_and_refuses_ten_connects_once(self) -> None:
-        plan = make_plan(short(1, faults=("cut", "refuse")))
+    @pytest.mark.parametrize(("seconds", "refusals"), [(2.0, 1), (6.0, 3), (20.0, 10), (60.0, 10)])
+    def test_every_venue_is_cut_and_refuses_connects_once_and_has_time_to_recover(
+        self, seconds: float, refusals: int
+    ) -> None:
+        plan = make_plan(short(1, faults=("cut", "refuse"), seconds=seconds))
         for name in venue_names():
             cuts = [cut for cut in plan.cuts if cut.venue == name]
             assert 1 <= len(cuts) <= 2
-            assert [cut.refusals for cut in cuts if cut.refusals] == [10]
+            assert [cut.refusals for cut in cuts if cut.refusals] == [refusals]
+            assert all(cut.t <= 0.6e9 * seconds for cut in cuts)
 
 
 class TestEvents:
@@ -300,7 +309,7 @@ class TestTruthOfARun:
         verdict = judge(truth, [], plants=plan.plants, baits=plan.baits, counts={})
         assert verdict.planted == [plant.id for plant in plan.plants]
         assert verdict.unseen == {}
-        assert verdict.baits_in_truth == []
+        assert verdict.baits_real == []
         assert all(explained(truth, interval, plan) for interval in truth.intervals)
 
     @pytest.mark.parametrize("seed", range(10))
@@ -317,7 +326,7 @@ class TestTruthOfARun:
         entries.sort(key=lambda entry: entry.mono_rx)
         verdict = judge(find_truth(entries), [], plants=plan.plants, baits=plan.baits, counts={})
         assert verdict.unseen == {}
-        assert verdict.baits_in_truth == []
+        assert verdict.baits_real == []
 
     @pytest.mark.parametrize("seed", range(6))
     def test_faults_hide_plants_and_make_none(self, seed: int) -> None:
@@ -327,9 +336,11 @@ class TestTruthOfARun:
         assert sum(entry.kind is Kind.LOST for entry in entries) >= len(scenario.venues)
         truth = find_truth(entries)
         verdict = judge(truth, [], plants=plan.plants, baits=plan.baits, counts={})
-        assert len(verdict.planted) + len(verdict.unseen) == len(plan.plants)
-        assert verdict.planted
-        assert verdict.baits_in_truth == []
+        assert len(verdict.planted) + len(verdict.offline) == len(plan.plants)
+        assert (verdict.unseen, verdict.vanished) == ({}, {})
+        assert 3 * len(verdict.planted) >= 2 * len(plan.plants)
+        assert 3 * len(verdict.baits_judged) >= 2 * len(plan.baits)
+        assert verdict.baits_real == []
         assert all(explained(truth, interval, plan) for interval in truth.intervals)
 
     def test_the_edge_of_a_plant_is_the_one_that_was_planned(self) -> None:

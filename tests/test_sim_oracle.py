@@ -17,6 +17,7 @@ from crosswire.venues import dialect
 A, B = "binance", "okx"
 LIMIT_NS = 500_000_000
 CONFIG: dict[str, Any] = {
+    "venues": [A, B],
     "instruments": [
         {"id": 1, "venue": A, "symbol": "BTCUSDT", "multiplier": 1.0},
         {"id": 2, "venue": B, "symbol": "BTC-USDT", "multiplier": 1.0},

@@ -297,8 +297,7 @@ async def test_a_busy_machine_makes_no_silence_shorter(
         silence_s = (bait.seq_open - frozen_at[0]) / 1e9
         planned_s = (freeze.bait.t_open - freeze.t_freeze) / 1e9
         assert silence_s >= planned_s > options.liveness_limit_s
-        assert server.late_ns_max >= jump_ms * 1e6
-        postponed_ms = server.done()["postponed_ms"]
+        postponed_ms = server.postponed_ns / 1e6
     assert postponed_ms == pytest.approx(
         max(0, jump_ms - 100), abs=20
     )  # from the jump to the freeze

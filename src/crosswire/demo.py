@@ -2,8 +2,9 @@
 
 Three processes: the simulator (venues over TLS, with planted arbitrage), the engine (this one),
 and, on a terminal, the view. Everything the engine receives is recorded; when the run is over the
-simulator's slow oracle recomputes the truth from that recording, and the engine's signals are
-compared with it, one by one.
+simulator's slow oracle recomputes the truth from that recording, under the scenario's terms, and
+the engine's signals are compared with it, one by one. What was received is compared with what the
+simulator says that it sent.
 """
 
 from __future__ import annotations
@@ -30,8 +31,16 @@ from .instruments import Instrument, cross_pairs
 from .records import SIGNAL_DTYPE
 from .runtime import Runtime
 from .seam import Seam, System
-from .sim import Scenario, Truth, Verdict, find_truth, judge
-from .venue import Record
+from .sim import (
+    Connection,
+    Scenario,
+    Verdict,
+    config_of,
+    find_doubts,
+    find_truth,
+    judge,
+    load_stamps,
+)
 from .venues import venue, venue_names
 from .watch.view import ViewPipe
 
@@ -40,7 +49,11 @@ __all__ = ["Demo", "DemoOptions", "Simulator", "demo_config"]
 START_LIMIT_S = 20.0
 END_LIMIT_S = 10.0
 DRAIN_LIMIT_S = 5.0
+DRAIN_STEP_S = 0.1
+DRAIN_STILL_MAX = 3
+"""After a cut, what does not come for so many steps is taken for lost."""
 VIEW_INTERVAL_S = 0.25
+ADVANCE_MS = 20.0
 CLOSE_BELOW_OPEN_BPS = 0.3
 EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
 
@@ -169,8 +182,8 @@ def demo_config(options: DemoOptions, ready: dict[str, Any]) -> Config:
     """Return the engine's configuration for the simulator's venues."""
     config = Config(
         open_net_bps=options.open_net_bps,
-        close_net_bps=options.open_net_bps - CLOSE_BELOW_OPEN_BPS,
-        advance_ms=20.0,
+        close_net_bps=_close_net_bps(options),
+        advance_ms=ADVANCE_MS,
         backoff_base_s=0.05,
         backoff_cap_s=0.5,
     )
@@ -198,6 +211,10 @@ def demo_config(options: DemoOptions, ready: dict[str, Any]) -> Config:
     return config
 
 
+def _close_net_bps(options: DemoOptions) -> float:
+    return options.open_net_bps - CLOSE_BELOW_OPEN_BPS
+
+
 class Demo:
     """One run.
 
@@ -222,14 +239,14 @@ class Demo:
         seam: Seam | None = None,
         prepare: Callable[[Runtime], None] = lambda runtime: None,
     ) -> None:
-        Scenario(
+        self._scenario = Scenario(
             seed=options.seed,
             seconds=options.seconds,
             venues=options.venues,
             min_net_bps=options.open_net_bps,
             liveness_limit_s=options.liveness_limit_s,
             faults=options.faults,
-        )  # refuses what the simulator could not play
+        )  # what the simulator plays, and the judge judges by; refuses what it could not play
         self._options = options
         self._say = say
         self._seam = seam or System()
@@ -273,8 +290,9 @@ class Demo:
                 runtime.engine.on_signals = self._take
                 self._prepare(runtime)
                 played = await self._session(simulator, runtime)
+                sent = load_stamps(played)
             self._say("judging: the oracle recomputes every quote of the recording")
-            await self._in_thread(self._judge, record, runtime, played)
+            await self._in_thread(self._judge, record, runtime, played, sent)
         return self._report(runtime)
 
     async def _in_thread(self, work: Callable[..., None], *arguments: Any) -> None:
@@ -319,15 +337,30 @@ class Demo:
                 await view.close()
 
     async def _drain(self, runtime: Runtime, played: dict[str, Any]) -> None:
-        """Wait for what is still on the wire; after faults nobody knows how much that is."""
+        """Wait for what is still on the wire. What a cut has destroyed does not come any more."""
         sent = sum(count for counts in played["sent"].values() for count in counts.values())
-        for _ in range(round(DRAIN_LIMIT_S / 0.1)):
-            await self._seam.sleep(0.1)
-            if self._options.faults or runtime.engine.message_count >= sent:
+        is_cut = any(each["cut_ns"] for these in played["connections"].values() for each in these)
+        received, still = -1, 0
+        for _ in range(round(DRAIN_LIMIT_S / DRAIN_STEP_S)):
+            await self._seam.sleep(DRAIN_STEP_S)
+            before, received = received, runtime.engine.message_count
+            still = still + 1 if received == before else 0
+            if received >= sent or (is_cut and still >= DRAIN_STILL_MAX):
                 break
 
-    def _judge(self, record: Path, runtime: Runtime, played: dict[str, Any]) -> None:
-        truth = find_truth(read_recording(record), self._progress)
+    def _judge(
+        self,
+        record: Path,
+        runtime: Runtime,
+        played: dict[str, Any],
+        sent: dict[str, list[Connection]],
+    ) -> None:
+        close_net_bps = _close_net_bps(self._options)
+        terms = config_of(self._scenario, close_net_bps)
+        kept = ("fees_bps", "open_net_bps", "close_net_bps", "liveness_limit_s")
+        truth = find_truth(
+            read_recording(record), self._progress, {name: terms[name] for name in kept}
+        )
         signals = np.concatenate(self._signals) if self._signals else np.zeros(0, SIGNAL_DTYPE)
         counts: dict[str, dict[str, dict[str, int]]] = {name: {} for name in self._options.venues}
         for number, instrument in enumerate(runtime.instruments):
@@ -336,33 +369,28 @@ class Demo:
         self.verdict = judge(
             truth, signals, plants=played["plants"], baits=played["baits"], counts=counts
         )
-        self._unproved = self._find_unproved(truth, played)
+        self._unproved = find_doubts(
+            truth, self.verdict, sent, self._scenario,
+            plants=len(played["plants"]), close_net_bps=close_net_bps,
+            advance_ns=round(ADVANCE_MS * 1e6),
+        ) + self._find_restless(played, sent)  # fmt: skip
 
-    def _find_unproved(self, truth: Truth, played: dict[str, Any]) -> list[str]:
-        """Return why the verdict proves nothing: the judge sees only what was received."""
-        found: list[str] = []
-        if played["plants"] and not self.verdict.planted:
-            found.append(f"none of {len(played['plants'])} planted opportunities was received")
-        baits = self.verdict.baits
-        if baits and len(self.verdict.baits_in_truth) == baits:
-            found.append(f"all of {baits} baits were real as they were received")
-        found += [
+    def _find_restless(
+        self, played: dict[str, Any], sent: dict[str, list[Connection]]
+    ) -> list[str]:
+        """Return which connections were lost without a cut, or not made again after one."""
+        found = [
             f"{name}: the simulator cut off {times} connections that were not read"
             for name, times in played["cut_off"].items()
             if times
         ]
-        if self._options.faults:
-            return found  # what was sent to a broken connection is lost, and rightly so
-        found += [f"plant {n} was not seen: {why}" for n, why in self.verdict.unseen.items()]
-        for name, sent in played["sent"].items():
-            for word, record in (("quotes", Record.QUOTE), ("trades", Record.TRADE)):
-                kinds = {m.kind for m in venue(name).layout.messages if m.record is record}
-                received = sum(
-                    count for (at, _, kind), count in truth.counts.items()
-                    if at == name and kind in kinds
-                )  # fmt: skip
-                if received != sent[word]:
-                    found.append(f"{name}: {received} {word} received of {sent[word]} sent")
+        for name, fields in self._venues.items():
+            cuts = sum(1 for connection in sent[name] if connection.cut_ns)
+            for word in ("gaps", "reconnects"):
+                if fields[word] != cuts:
+                    found.append(f"{name}: {fields[word]} {word} after {cuts} cuts")
+            if fields["state"] != "live":
+                found.append(f"{name}: {fields['state']} at the end, not live")
         return found
 
     def _progress(self, entries: int) -> None:
@@ -372,7 +400,8 @@ class Demo:
 
     # ---- what is told
 
-    def _venue_status(self, runtime: Runtime) -> dict[str, dict[str, Any]]:
+    @staticmethod
+    def _venue_status(runtime: Runtime) -> dict[str, dict[str, Any]]:
         status: dict[str, dict[str, Any]] = {}
         for name, session in runtime.sessions.items():
             status[name] = {
@@ -422,11 +451,12 @@ class Demo:
             "missed": verdict.missed,
             "false": verdict.false,
             "baits": verdict.baits,
-            "baits_taken": len(verdict.baits_fallen_for),
-            "baits_real": len(verdict.baits_in_truth),
+            "baits_taken": len(verdict.baits_taken),
+            "baits_real": len(verdict.baits_real),
             "lost": verdict.lost,
             "unseen": len(verdict.unseen),
             "vanished": len(verdict.vanished),
+            "offline": len(verdict.offline),
             "messages": runtime.engine.message_count,
             "signals": runtime.engine.signal_count,
             "signals_sha256": self._digest.hexdigest(),
@@ -454,14 +484,15 @@ class Demo:
                 f"{name:14} {fields['messages']:>9,} messages, {fields['gaps']} gaps, "
                 f"{fields['reconnects']} reconnects"
             )
-        lines += [f"plant {n} left no trace: {why}" for n, why in self.verdict.vanished.items()]
+        for reasons in (self.verdict.vanished, self.verdict.offline):
+            lines += [f"plant {n} left no trace: {why}" for n, why in reasons.items()]
         lines += [f"! {text}" for text in self.problems]
         return "\n".join(lines)
 
     @property
     def is_right(self) -> bool:
-        """Everything sent was received, nothing planted missed, nothing made up, nothing lost."""
-        return self.verdict.ok and not (self.verdict.baits_fallen_for or self._unproved)
+        """Nothing was missed, made up, taken or lost, and the run proves it."""
+        return self.verdict.ok and not self._unproved
 
     @property
     def problems(self) -> list[str]:

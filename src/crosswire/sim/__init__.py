@@ -3,17 +3,19 @@
 ``plan`` and ``market`` make the events of a run, sans I/O and by seed; ``server`` speaks them over
 real TLS sockets (``python -m crosswire.sim``) and ``recorded`` writes them as a recording;
 ``oracle`` tells the truth about a recording, slowly and plainly; ``judge`` compares an engine's
-signals with it.
+signals with it; ``proof`` tells whether the recording is all that it had to be.
 """
 
 from .judge import Verdict, judge
 from .market import Event, generate, net_bps
 from .oracle import Close, Interval, Point, Truth, find_truth
 from .plan import Plan, Plant, Scenario, make_plan
+from .proof import Connection, find_doubts, load_stamps
 from .recorded import config_of, record
 
 __all__ = [
     "Close",
+    "Connection",
     "Event",
     "Interval",
     "Plan",
@@ -23,9 +25,11 @@ __all__ = [
     "Truth",
     "Verdict",
     "config_of",
+    "find_doubts",
     "find_truth",
     "generate",
     "judge",
+    "load_stamps",
     "make_plan",
     "net_bps",
     "record",

@@ -134,12 +134,9 @@ async def _main(scenario: Scenario, server_of: Callable[[Scenario], SimServer]) 
         _say(server.ready())
         if not await _or_closed(control, control.go.wait()):
             return 0
-        before = os.times()
         if not await _or_closed(control, server.run()):
             return 0
-        after = os.times()
-        cpu_s = after.user - before.user + after.system - before.system
-        _say({**server.done(), "cpu_s": round(cpu_s, 2), "seconds": scenario.seconds})
+        _say(server.done())
         await control.closed.wait()
     return 0
 

@@ -1,7 +1,8 @@
 """Compare an engine's signals with the truth, event by event.
 
-Rule 1: an opportunity (all signals of one ``opp_id``) matches an interval of the truth when route,
-events, receipt times, book versions, edges and sizes agree, each of them.
+Rule 1: an opportunity (all signals of one ``opp_id``) matches an interval of the truth when its
+route and events agree, and in each event every field that ``docs/signals.md`` defines. What depends
+on the machine's speed is left out: ``d_decode``, ``d_book`` and ``d_detect``.
 Rule 2: an interval without a match is missed, an opportunity without a match is false.
 Rule 3: every message of the recording must have been counted by the engine, and no other.
 Rule 4: a bait is what the truth says of it. Quotes that were received late, or in another order
@@ -10,6 +11,7 @@ than they were sent, can make a bait a real opportunity; to report that one is r
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +19,7 @@ from typing import Any
 
 from ..capture import Entry
 from ..venues import venue
-from .oracle import Interval, Point, Truth, find_truth
+from .oracle import Interval, Leg, Point, Truth, find_truth
 from .plan import LEAD_S, Plant
 
 __all__ = ["Counts", "Verdict", "judge"]
@@ -28,6 +30,10 @@ Counts = Mapping[str, Mapping[str, Mapping[str, int]]]
 OPEN, UPDATE, CLOSE = 1, 2, 3
 EDGE_TOLERANCE_BPS = 0.01
 QTY_TOLERANCE = 1e-9
+CROSS = 1
+REASONS = {"gate": 4, "liveness": 5, "lost": 6}
+BUY_MOVED, SELL_MOVED = 1, 2
+AGE_MAX_US = (1 << 32) - 1
 DETAILS_MAX = 12
 
 _Route = tuple[int, int, int]
@@ -41,45 +47,42 @@ class Verdict:
         planted: ids of plants that were received and stand in the truth.
         vanished: ids of plants of which nothing is left in the truth because reading paused while
             they stood, each with the reason: a machine too busy for a proof, and no fault.
+        offline: ids of those of which nothing is left because a leg's connection was lost while
+            they stood, or had not quoted it yet, each with the reason.
         unseen: ids of the other plants, each with the reason.
         found: ids of the planted ones that the engine reported exactly.
         missed: number of intervals of the truth without a match.
         false: number of opportunities without a match.
         baits: number of baits.
-        baits_taken: ids of baits on whose route the truth or the engine has an opportunity.
-        baits_in_truth: those of them that the truth has: received so, they were real.
+        baits_real: ids of those that the truth has: received so, they were real.
+        baits_taken: ids of those that the engine has and the truth has not.
+        baits_judged: ids of those that are not real and could have been taken: the moved quote
+            was received while both legs were quoted.
         lost: sum of the differences between the recording's and the engine's message counts.
         intervals, opportunities: how many there were.
-        reaction_ns: for each found plant whose time is known, from sending the opening quote to
-            the time at which the opportunity was seen.
         details: the first mismatches in words.
     """
 
     planted: list[int] = field(default_factory=list)
     vanished: dict[int, str] = field(default_factory=dict)
+    offline: dict[int, str] = field(default_factory=dict)
     unseen: dict[int, str] = field(default_factory=dict)
     found: list[int] = field(default_factory=list)
     missed: int = 0
     false: int = 0
     baits: int = 0
+    baits_real: list[int] = field(default_factory=list)
     baits_taken: list[int] = field(default_factory=list)
-    baits_in_truth: list[int] = field(default_factory=list)
+    baits_judged: list[int] = field(default_factory=list)
     lost: int = 0
     intervals: int = 0
     opportunities: int = 0
-    reaction_ns: dict[int, int] = field(default_factory=dict)
     details: list[str] = field(default_factory=list)
 
     @property
-    def baits_fallen_for(self) -> list[int]:
-        """Ids of the baits that the engine took and that were none of the truth's."""
-        in_truth = set(self.baits_in_truth)
-        return [number for number in self.baits_taken if number not in in_truth]
-
-    @property
     def ok(self) -> bool:
-        """Whether nothing was missed, made up or lost."""
-        return self.missed == self.false == self.lost == 0
+        """Whether nothing was missed, made up, taken or lost."""
+        return self.missed == self.false == self.lost == len(self.baits_taken) == 0
 
 
 def judge(
@@ -89,7 +92,6 @@ def judge(
     plants: Sequence[Plant | Mapping[str, Any]] = (),
     baits: Sequence[Plant | Mapping[str, Any]] = (),
     counts: Counts,
-    opportunities_seen_at: Mapping[int, int] | None = None,
 ) -> Verdict:
     """Judge an engine.
 
@@ -98,7 +100,6 @@ def judge(
         signals: array of the engine's signal records, shape (n,), in order of emission.
         plants, baits: what was planted, as the simulator reports it.
         counts: the engine's own message counts.
-        opportunities_seen_at: ``opp_id`` to the UTC ns at which the consumer had its OPEN.
     """
     truth = entries if isinstance(entries, Truth) else find_truth(entries)
     opportunities = _group(signals)
@@ -112,7 +113,7 @@ def judge(
     )
     _explain(verdict, truth, opportunities, matches)
     for item in plants:
-        _judge_plant(verdict, truth, _as_dict(item), matches, opportunities_seen_at or {})
+        _judge_plant(verdict, truth, _as_dict(item), matches)
     for item in baits:
         _judge_bait(verdict, truth, _as_dict(item), opportunities)
     _judge_counts(verdict, truth, counts)
@@ -160,21 +161,27 @@ def _difference(interval: Interval, opportunity: _Opportunity) -> str:
     events = [int(signal["event"]) for signal in opportunity.signals]
     expected = [OPEN] + [UPDATE] * (len(interval.points) - 1)
     expected += [CLOSE] if interval.close is not None else []
-    for number, (point, signal) in enumerate(
-        zip(interval.points, opportunity.signals, strict=False)
-    ):
-        if events[number] == expected[number] and (text := _point_difference(point, signal)):
+    points: list[Point | None] = [*interval.points]
+    points += [interval.end] if interval.close is not None else []
+    for number, (point, signal) in enumerate(zip(points, opportunity.signals, strict=False)):
+        if point is None or events[number] != expected[number]:
+            continue
+        reason = _close_reason(interval) if events[number] == CLOSE else 0
+        fields = _fields(interval, point, reason)
+        if text := _field_difference(fields, signal):
             return f"event {number}: {text}"
     if events != expected:
         return f"events {_brief(events)} instead of {_brief(expected)}"
-    for number, signal in enumerate(opportunity.signals):
-        if text := _form_difference(signal, opportunity.route):
-            return f"event {number}: {text}"
-    if interval.close is not None:
-        ts_rx = int(opportunity.signals[-1]["ts_rx"])
-        if ts_rx != interval.close.ts_rx:
-            return f"CLOSE at {ts_rx} instead of {interval.close.ts_rx}"
     return ""
+
+
+def _close_reason(interval: Interval) -> int:
+    """Return the number of the reason for which an interval was closed."""
+    if interval.close is None or interval.end is None:
+        return 0
+    if interval.close.reason == "moved":
+        return BUY_MOVED if interval.end.trigger_instrument == interval.buy else SELL_MOVED
+    return REASONS[interval.close.reason]
 
 
 def _brief(events: list[int]) -> str:
@@ -182,32 +189,44 @@ def _brief(events: list[int]) -> str:
     return names if len(names) <= 24 else f"{names[:12]}..{names[-4:]} ({len(names)})"
 
 
-def _form_difference(signal: Any, route: _Route) -> str:
-    """Check what every signal of an opportunity must say."""
-    sides = int(signal["legs"][0]["side"]), int(signal["legs"][1]["side"])
-    if sides != (1, -1):
-        return f"sides {sides} instead of (1, -1)"
-    found = (int(signal["rule_id"]), *_leg_instruments(signal))
-    return f"route {found} instead of {route}" if found != route else ""
+def _fields(interval: Interval, point: Point, reason: int) -> dict[str, tuple[Any, float]]:
+    """Return what a signal must hold, each with the tolerance; legs are ``buy.`` and ``sell.``."""
+    qty_error = QTY_TOLERANCE * point.qty
+    return {
+        "ts_rx": (point.ts_rx, 0),
+        "rule_id": (interval.rule, 0),
+        "gross_bps": (point.gross_bps, EDGE_TOLERANCE_BPS),
+        "net_bps": (point.net_bps, EDGE_TOLERANCE_BPS),
+        "qty": (point.qty, qty_error),
+        **_leg_fields("buy", 1, interval.buy, point.buy_seq, point.buy, point, qty_error),
+        **_leg_fields("sell", -1, interval.sell, point.sell_seq, point.sell, point, qty_error),
+    }
 
 
-def _point_difference(point: Point, signal: Any) -> str:
-    for name, value in (
-        ("ts_rx", int(signal["ts_rx"])),
-        ("buy_seq", int(signal["legs"][0]["book_seq"])),
-        ("sell_seq", int(signal["legs"][1]["book_seq"])),
-    ):
-        if value != getattr(point, name):
-            return f"{name} {value} instead of {getattr(point, name)}"
-    for name in ("net_bps", "gross_bps"):
-        value_bps = float(signal[name])
-        # Not "above": an edge that is no number must differ as well.
-        if not abs(value_bps - getattr(point, name)) <= EDGE_TOLERANCE_BPS:
-            return f"{name} {value_bps} instead of {getattr(point, name)}"
-    qty = float(signal["qty"])
-    if not abs(qty - point.qty) <= QTY_TOLERANCE * abs(point.qty):
-        return f"qty {qty} instead of {point.qty}"
+def _leg_fields(
+    name: str, side: int, number: int, seq: int, leg: Leg, point: Point, qty_error: float
+) -> dict[str, tuple[Any, float]]:
+    return {
+        f"{name}.side": (side, 0),
+        f"{name}.instrument": (number, 0),
+        f"{name}.book_seq": (seq, 0),
+    }
+
+
+def _field_difference(fields: Mapping[str, tuple[Any, float]], signal: Any) -> str:
+    for name, (expected, tolerance) in fields.items():
+        side, _, leg_field = name.rpartition(".")
+        found = signal["legs"][int(side == "sell")][leg_field] if side else signal[name]
+        if not _is_equal(found.item(), expected, tolerance):
+            return f"{name} {found} instead of {expected}"
     return ""
+
+
+def _is_equal(found: float, expected: float, tolerance: float) -> bool:
+    if isinstance(expected, float) and math.isnan(expected):
+        return math.isnan(found)
+    # Not "above": what is no number must differ as well.
+    return abs(found - expected) <= tolerance
 
 
 def _match(truth: Truth, opportunities: list[_Opportunity]) -> dict[int, _Opportunity]:
@@ -288,15 +307,11 @@ def _judge_plant(
     truth: Truth,
     item: Mapping[str, Any],
     matches: Mapping[int, _Opportunity],
-    seen_at: Mapping[int, int],
 ) -> None:
     buy, sell, leg = _legs(truth, item)
     number = item["id"]
     if not item["seq_open"]:
         verdict.unseen[number] = "it was never sent"
-        return
-    if item["seq_open"] not in truth.seqs.get(leg, ()):
-        verdict.unseen[number] = "its opening quote was not received"
         return
     standing = [
         index
@@ -304,7 +319,11 @@ def _judge_plant(
         if _stands(interval, buy, sell, item)
     ]
     if not standing:
-        if pause_ns := _pause_over(truth, item):
+        if not _are_quoted(truth, (buy, sell), item["seq_open"], item["seq_close"]):
+            verdict.offline[number] = "a leg was lost while it stood, or not quoted yet"
+        elif item["seq_open"] not in truth.seqs.get(leg, ()):
+            verdict.unseen[number] = "its opening quote was not received"
+        elif pause_ns := _pause_over(truth, item):
             verdict.vanished[number] = f"nothing was read for {pause_ns / 1e6:.0f} ms of its time"
         else:
             verdict.unseen[number] = "the other leg was not there, or not alive, while it stood"
@@ -312,11 +331,16 @@ def _judge_plant(
     verdict.planted.append(number)
     if all(index in matches for index in standing):
         verdict.found.append(number)
-        seen = seen_at.get(matches[standing[0]].id)
-        if seen is not None:
-            verdict.reaction_ns[number] = seen - item["seq_open"]
     elif len(verdict.details) < 4 * DETAILS_MAX:
         verdict.details.append(f"plant {number} stands in the truth and was not found")
+
+
+def _are_quoted(truth: Truth, legs: tuple[int, int], low: int, high: int = 0) -> bool:
+    """Return whether each leg was quoted on one connection from one time to another, UTC ns."""
+    return all(
+        any(start <= low and max(low, high) <= end for start, end in truth.quoted.get(leg, ()))
+        for leg in legs
+    )
 
 
 def _pause_over(truth: Truth, item: Mapping[str, Any]) -> int:
@@ -333,20 +357,22 @@ def _judge_bait(
     item: Mapping[str, Any],
     opportunities: list[_Opportunity],
 ) -> None:
-    buy, sell, _ = _legs(truth, item)
+    buy, sell, leg = _legs(truth, item)
+    number = item["id"]
     if not item["seq_open"]:
         return
-    in_truth = any(_stands(interval, buy, sell, item) for interval in truth.intervals)
-    in_engine = any(
+    if any(_stands(interval, buy, sell, item) for interval in truth.intervals):
+        verdict.baits_real.append(number)
+        return
+    if any(
         opportunity.has_route(buy, sell) and _has_moved(item, *opportunity.seqs_at_open)
         for opportunity in opportunities
-    )
-    if in_truth:
-        verdict.baits_in_truth.append(item["id"])
-    if in_truth or in_engine:
-        verdict.baits_taken.append(item["id"])
-    if in_engine and not in_truth:
-        verdict.details.append(f"bait {item['id']} ({item['kind']}) was taken")
+    ):
+        verdict.baits_taken.append(number)
+        verdict.details.append(f"bait {number} ({item['kind']}) was taken")
+    is_received = item["seq_open"] in truth.seqs.get(leg, ())
+    if is_received and _are_quoted(truth, (buy, sell), item["seq_open"]):
+        verdict.baits_judged.append(number)
 
 
 def _judge_counts(verdict: Verdict, truth: Truth, counts: Counts) -> None:

@@ -10,12 +10,15 @@ above 0 and the bid is below the ask. It is readable when its line is alive as w
 Rule 3: after every accepted quote, every pair that holds the instrument is evaluated, first buying
 the first instrument, then buying the second. It opens at ``open_net_bps``, it closes below that
 once it is at or below ``close_net_bps``, and closes at once when a top is not readable.
+Rule 4: the terms are the caller's where he gives them, and not what the recording says of itself.
 """
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -25,7 +28,7 @@ from ..errors import RecordingError, VenueError
 from ..venue import Dialect, SimQuote
 from ..venues import dialect, venue
 
-__all__ = ["Close", "Instrument", "Interval", "Point", "Truth", "find_truth"]
+__all__ = ["Close", "Instrument", "Interval", "Leg", "Point", "Span", "Truth", "find_truth"]
 
 DOUBT_BPS = 1e-6
 """Nearer to a threshold than this, a float does not decide."""
@@ -33,15 +36,36 @@ PROGRESS_ENTRIES = 10_000
 PAUSE_MIN_NS = 100_000_000
 
 
+class Leg(NamedTuple):
+    """One side of a state: the number of its venue, and what its newest quote holds.
+
+    Attributes:
+        limit: the quoted price.
+        ts_exch: the venue's time of the quote in UTC ns, 0 where it sends none.
+        mono_rx: when the quote was received.
+    """
+
+    venue: int
+    limit: float
+    ts_exch: int
+    mono_rx: int
+
+
 class Point(NamedTuple):
-    """One state of an open opportunity.
+    """One state of an open opportunity, or the one that it ended in.
 
     Attributes:
         ts_rx: UTC ns of the entry.
-        trigger_instrument, trigger_seq: the quote that brought it about.
+        trigger_instrument, trigger_seq: the quote that brought it about; -1 and 0 where it was
+            a silence or a loss.
         buy_seq, sell_seq: the two quotes it is made of.
-        net_bps, gross_bps: edge after and before fees.
-        qty: smaller of both sizes.
+        net_bps, gross_bps: edge after and before fees; not a number where a top is not readable.
+        qty: smaller of both sizes; 0 where a top is not readable, and so are the next two.
+        notional, profit: what the buy costs with its fee, and what is left after the sale.
+        mono_rx: monotonic ns of the entry.
+        ts_exch: the venue's time of the quote that brought it about, else 0.
+        gates: what is not readable: 1 the buy top, 2 the sell top, 8 a silent line.
+        buy, sell: the two legs.
     """
 
     ts_rx: int
@@ -52,6 +76,13 @@ class Point(NamedTuple):
     net_bps: float
     gross_bps: float
     qty: float
+    notional: float
+    profit: float
+    mono_rx: int
+    ts_exch: int
+    gates: int
+    buy: Leg
+    sell: Leg
 
 
 class Close(NamedTuple):
@@ -63,14 +94,35 @@ class Close(NamedTuple):
 
 @dataclass
 class Interval:
-    """One opportunity; ``buy`` and ``sell`` are instrument ids, ``close`` is ``None`` when it
-    stood to the end."""
+    """One opportunity.
+
+    Attributes:
+        rule: number of its pair.
+        buy, sell: instrument ids.
+        points: its states, from the opening on.
+        close: how it ended; ``None`` when it stood to the end.
+        end: the state that it ended in; ``None`` as well when a top was gone without a loss.
+    """
 
     rule: int
     buy: int
     sell: int
     points: list[Point]
     close: Close | None = None
+    end: Point | None = None
+
+
+@dataclass
+class Span:
+    """One connection, from its OPENED entry to the LOST one.
+
+    Attributes:
+        venue: its name.
+        stamps: of each data message in the order received: a quote's ``seq``, 0 for others.
+    """
+
+    venue: str
+    stamps: array[int] = field(default_factory=lambda: array("q"))
 
 
 class Instrument(NamedTuple):
@@ -92,6 +144,11 @@ class Truth:
         stale: quotes that were dropped because their ``seq`` did not rise, by instrument id.
         instruments: by id.
         seqs: every accepted quote's ``seq``, by instrument id.
+        spans: every connection, in order of opening.
+        quoted: (from, to) in UTC ns by instrument id: from the first quote of a connection to the
+            last that was received on it.
+        config: the CONFIG entry as the recording has it.
+        timer_gap_ns: the longest time without a TICK, pauses left out.
         pauses: (from, to) in UTC ns, wherever nothing at all was recorded for ``PAUSE_MIN_NS``.
             The engine's timer fires far more often: its process did not run.
     """
@@ -102,25 +159,36 @@ class Truth:
     instruments: dict[int, Instrument] = field(default_factory=dict)
     seqs: dict[int, set[int]] = field(default_factory=dict)
     pauses: list[tuple[int, int]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    quoted: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    timer_gap_ns: int = 0
 
 
-def find_truth(entries: Iterable[Entry], progress: Callable[[int], None] | None = None) -> Truth:
+def find_truth(
+    entries: Iterable[Entry],
+    progress: Callable[[int], None] | None = None,
+    terms: Mapping[str, Any] | None = None,
+) -> Truth:
     """Return the truth about a recording.
 
     Args:
         entries: in their total order.
         progress: called with the number of entries done, now and then and at the end.
+        terms: what is to hold in place of the same keys of the CONFIG entry: ``fees_bps``,
+            ``open_net_bps``, ``close_net_bps``, ``liveness_limit_s``.
 
     Raises:
         RecordingError: data came before the CONFIG or OPENED entry that it needs.
         VenueError: the bytes of a line are no WebSocket frames of a server.
     """
-    oracle = _Oracle()
+    oracle = _Oracle(terms or {})
     done = 0
     for done, entry in enumerate(entries, start=1):
         oracle.take(entry)
         if progress is not None and done % PROGRESS_ENTRIES == 0:
             progress(done)
+    oracle.end()
     if progress is not None:
         progress(done)
     return oracle.truth
@@ -179,6 +247,9 @@ class _Line:
 
     def __init__(self, name: str, mono_rx: int) -> None:
         self.venue = name
+        self.span = Span(name)
+        self.quoted_from: dict[int, int] = {}
+        self.last_ts = 0
         self.dialect: Dialect = dialect(name)
         self.is_rising = venue(name).layout.seq_is_rising
         self.frames = _Frames()
@@ -190,8 +261,9 @@ class _Line:
 class _Top:
     """The best bid and ask of an instrument, as texts, floats and, when needed, fractions."""
 
-    def __init__(self, instrument: Instrument, line: _Line, quote: SimQuote) -> None:
+    def __init__(self, instrument: Instrument, line: _Line, quote: SimQuote, mono_rx: int) -> None:
         self.line = line
+        self.mono_rx = mono_rx
         self.quote = quote
         self.seq = quote.seq
         self.bid, self.ask = float(quote.bid), float(quote.ask)
@@ -217,6 +289,7 @@ class _Route:
         self.buy, self.sell = buy.id, sell.id
         paid = 1 + _fee(config.fees_bps, buy.venue)
         got = 1 - _fee(config.fees_bps, sell.venue)
+        self.got, self.paid = got, paid
         self.keep = got / paid
         """What the fees leave of the ratio of the prices."""
         self.keep_float = float(self.keep)
@@ -251,6 +324,7 @@ class _Config:
             )
             for item in value["instruments"]
         }
+        self.venues = {name: number for number, name in enumerate(value["venues"])}
         self.by_name = {(item.venue, item.symbol): item for item in self.instruments.values()}
         self.routes: dict[int, list[_Route]] = {number: [] for number in self.instruments}
         for pair in value["pairs"]:
@@ -258,6 +332,15 @@ class _Config:
             both = [_Route(pair["rule"], a, b, self), _Route(pair["rule"], b, a, self)]
             self.routes[a.id] += both
             self.routes[b.id] += both
+
+    def route(self, rule: int, buy: int, sell: int) -> _Route:
+        """Return the route of an interval."""
+        return next(r for r in self.routes[buy] if (r.rule, r.buy, r.sell) == (rule, buy, sell))
+
+    def leg(self, number: int, top: _Top, price: float) -> Leg:
+        """Return what a state says of one of its sides."""
+        venue_number = self.venues[self.instruments[number].venue]
+        return Leg(venue_number, price, top.quote.ts_ms * 1_000_000, top.mono_rx)
 
 
 def _exact(value: float | str) -> Fraction:
@@ -275,33 +358,59 @@ def _fee(fees_bps: dict[str, Any], name: str) -> Fraction:
 class _Oracle:
     """Takes entries in order and writes the truth."""
 
-    def __init__(self) -> None:
+    def __init__(self, terms: Mapping[str, Any]) -> None:
         self.truth = Truth()
+        self._terms = terms
         self._config: _Config | None = None
         self._last: Entry | None = None
+        self._tick_mono = 0
         self._lines: dict[int, _Line] = {}
         self._tops: dict[int, _Top] = {}
         self._open: dict[tuple[int, int, int], tuple[Interval, tuple[Fraction, Fraction]]] = {}
 
     def take(self, entry: Entry) -> None:
         """Take one entry."""
-        if self._last and entry.mono_rx - self._last.mono_rx >= PAUSE_MIN_NS:
-            self.truth.pauses.append((self._last.ts_rx, entry.ts_rx))
-        self._last = entry
+        self._note_time(entry)
         match entry.kind:
             case Kind.CONFIG:
-                self._config = _Config(entry.json())
+                self.truth.config = entry.json()
+                self._config = _Config({**self.truth.config, **self._terms})
                 self.truth.instruments.update(self._config.instruments)
             case Kind.OPENED:
                 self._forget_tops(entry.line)
-                self._lines[entry.line] = _Line(entry.json()["venue"], entry.mono_rx)
+                line = self._lines[entry.line] = _Line(entry.json()["venue"], entry.mono_rx)
+                self.truth.spans.append(line.span)
             case Kind.LOST:
                 self._lose(entry)
             case Kind.TICK:
+                self._note_timer(entry)
                 self._advance(entry)
             case Kind.READ:
                 self._advance(entry)
                 self._read(entry)
+
+    def end(self) -> None:
+        """Take note that there are no more entries."""
+        if self._last:
+            self._note_timer(self._last)
+        for line in self._lines.values():
+            self._note_quoted(line)
+
+    def _note_time(self, entry: Entry) -> None:
+        if self._last is None:
+            self._tick_mono = entry.mono_rx
+        elif (passed := entry.mono_rx - self._last.mono_rx) >= PAUSE_MIN_NS:
+            self.truth.pauses.append((self._last.ts_rx, entry.ts_rx))
+            self._tick_mono += passed
+        self._last = entry
+
+    def _note_timer(self, entry: Entry) -> None:
+        self.truth.timer_gap_ns = max(self.truth.timer_gap_ns, entry.mono_rx - self._tick_mono)
+        self._tick_mono = entry.mono_rx
+
+    def _note_quoted(self, line: _Line) -> None:
+        for number, start in line.quoted_from.items():
+            self.truth.quoted.setdefault(number, []).append((start, line.last_ts))
 
     def _advance(self, entry: Entry) -> None:
         """Rule 1: declare lines dead, and end what relies on them."""
@@ -310,12 +419,12 @@ class _Oracle:
             silent_ns = entry.mono_rx - line.last_rx
             if line.is_alive and silent_ns > config.limit_ns[line.venue]:
                 line.is_alive = False
-                self._close_with(line, Close(entry.ts_rx, "liveness"))
+                self._close_with(line, entry, "liveness")
 
     def _lose(self, entry: Entry) -> None:
         line = self._lines.pop(entry.line, None)
         if line is not None:
-            self._close_with(line, Close(entry.ts_rx, "lost"))
+            self._close_with(line, entry, "lost")
             self._forget_tops_of(line)
 
     def _forget_tops(self, number: int) -> None:
@@ -324,15 +433,17 @@ class _Oracle:
             self._forget_tops_of(line)
 
     def _forget_tops_of(self, line: _Line) -> None:
+        self._note_quoted(line)
         self._tops = {number: top for number, top in self._tops.items() if top.line is not line}
 
-    def _close_with(self, line: _Line, close: Close) -> None:
+    def _close_with(self, line: _Line, entry: Entry, reason: str) -> None:
         """End every open interval that has a leg on a line."""
         for key, (interval, _) in list(self._open.items()):
-            tops = (self._tops.get(interval.buy), self._tops.get(interval.sell))
-            if any(top is not None and top.line is line for top in tops):
-                interval.close = close
-                del self._open[key]
+            sides = [self._tops.get(number) for number in (interval.buy, interval.sell)]
+            gone = [top is not None and top.line is line for top in sides]
+            if any(gone):
+                gates = 8 if reason == "liveness" else gone[0] + 2 * gone[1]
+                self._close(key, entry, reason, gates)
 
     def _known_config(self, entry: Entry) -> _Config:
         if self._config is None:
@@ -344,10 +455,12 @@ class _Oracle:
         if line is None:
             raise RecordingError(f"READ at {entry.ts_rx} on line {entry.line}, which is not open")
         line.last_rx = entry.mono_rx
+        line.last_ts = entry.ts_rx
         line.is_alive = True
         for text in line.frames.feed(entry.payload):
             for kind, native, quote in line.dialect.decode(text):
                 self.truth.counts[line.venue, native, kind] += 1
+                line.span.stamps.append(0 if quote is None else quote.seq)
                 if quote is not None:
                     self._quote(entry, line, native, quote)
 
@@ -362,7 +475,8 @@ class _Oracle:
             self.truth.stale[instrument.id] += 1
             return
         line.last_seq[instrument.id] = quote.seq
-        self._tops[instrument.id] = _Top(instrument, line, quote)
+        line.quoted_from.setdefault(instrument.id, entry.ts_rx)
+        self._tops[instrument.id] = _Top(instrument, line, quote, entry.mono_rx)
         self.truth.seqs.setdefault(instrument.id, set()).add(quote.seq)
         for route in config.routes[instrument.id]:
             self._evaluate(entry, config, route, instrument.id, quote.seq)
@@ -376,32 +490,74 @@ class _Oracle:
         buy, sell = self._readable_top(route.buy), self._readable_top(route.sell)
         if buy is None or sell is None:
             if standing is not None:
-                self._close(key, entry, "gate")
+                self._close(key, entry, "gate", self._invalid(route), (trigger, seq))
             return
         is_at_open = route.compare(buy, sell, config.open_net_bps) >= 0
         if standing is None and not is_at_open:
             return
         if not is_at_open and route.compare(buy, sell, config.close_net_bps) <= 0:
-            self._close(key, entry, "moved")
+            self._close(key, entry, "moved", 0, (trigger, seq))
             return
-        net = route.net_bps(buy, sell)
-        qty = min(buy.ask_qty(), sell.bid_qty())
-        gross = 10_000 * (Fraction(sell.quote.bid) / Fraction(buy.quote.ask) - 1)
-        point = Point(
-            entry.ts_rx, trigger, seq, buy.seq, sell.seq, float(net), float(gross), float(qty)
-        )
+        state = route.net_bps(buy, sell), min(buy.ask_qty(), sell.bid_qty())
         if standing is None:
+            point = self._point(entry, config, route, buy, sell, 0, (trigger, seq))
             interval = Interval(*key, [point])
             self.truth.intervals.append(interval)
-            self._open[key] = interval, (net, qty)
-        elif standing[1] != (net, qty):
+            self._open[key] = interval, state
+        elif standing[1] != state:
+            point = self._point(entry, config, route, buy, sell, 0, (trigger, seq))
             standing[0].points.append(point)
-            self._open[key] = standing[0], (net, qty)
+            self._open[key] = standing[0], state
 
     def _readable_top(self, number: int) -> _Top | None:
         top = self._tops.get(number)
         return top if top is not None and top.is_valid and top.line.is_alive else None
 
-    def _close(self, key: tuple[int, int, int], entry: Entry, reason: str) -> None:
+    def _invalid(self, route: _Route) -> int:
+        """Return the gates of tops that are not valid."""
+        tops = [self._tops.get(number) for number in (route.buy, route.sell)]
+        buy, sell = (top is not None and top.is_valid for top in tops)
+        return (not buy) + 2 * (not sell)
+
+    @staticmethod
+    def _point(
+        entry: Entry,
+        config: _Config,
+        route: _Route,
+        buy: _Top,
+        sell: _Top,
+        gates: int,
+        trigger: tuple[int, int],
+    ) -> Point:
+        """Return the state of a route; an edge is told where both tops are readable."""
+        net = gross = math.nan
+        qty = cost = profit = Fraction(0)
+        if not gates:
+            bid, ask = Fraction(sell.quote.bid), Fraction(buy.quote.ask)
+            net, gross = float(route.net_bps(buy, sell)), float(10_000 * (bid / ask - 1))
+            qty = min(buy.ask_qty(), sell.bid_qty())
+            cost = qty * ask * route.paid
+            profit = qty * bid * route.got - cost
+        number, seq = trigger
+        ts_exch = {route.buy: buy.quote.ts_ms, route.sell: sell.quote.ts_ms}.get(number, 0)
+        return Point(
+            entry.ts_rx, number, seq, buy.seq, sell.seq, net, gross,
+            float(qty), float(cost), float(profit), entry.mono_rx, ts_exch * 1_000_000, gates,
+            config.leg(route.buy, buy, buy.ask), config.leg(route.sell, sell, sell.bid),
+        )  # fmt: skip
+
+    def _close(
+        self,
+        key: tuple[int, int, int],
+        entry: Entry,
+        reason: str,
+        gates: int,
+        trigger: tuple[int, int] = (-1, 0),
+    ) -> None:
         interval, _ = self._open.pop(key)
         interval.close = Close(entry.ts_rx, reason)
+        buy, sell = self._tops.get(interval.buy), self._tops.get(interval.sell)
+        if buy is not None and sell is not None:
+            config = self._known_config(entry)
+            route = config.route(*key)
+            interval.end = self._point(entry, config, route, buy, sell, gates, trigger)

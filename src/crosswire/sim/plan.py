@@ -5,6 +5,8 @@ which no price of the symbol moves, so that the order of arrival cannot change i
 Rule 2: while a venue is frozen, nothing on another symbol uses it as a leg.
 Rule 3: as many baits as plants. A bait looks like an opportunity and is none: its net edge is
 below the threshold, or one of its legs has been silent for longer than the liveness limit.
+Rule 4: where there is room, none opens while a leg's venue recovers from a cut. One may stand when
+the cut comes.
 
 Times are ns from the start of the run.
 """
@@ -42,7 +44,13 @@ FREEZE_GAP_S = 0.15
 FEES_BPS_MIN = 6.0
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT")
 FAULTS = ("cut", "refuse")
-REFUSALS = 10
+RECOVER_S = 0.2
+RECOVER_REFUSED_S = 0.15
+"""How long a client that connects again without delay takes, and in the mean for each refusal."""
+REFUSALS_MAX = 10
+REFUSALS_PER_S = 0.5
+CUTS = ((0.1, 0.3), (0.45, 0.6))
+"""When a connection is cut, in shares of the run; what is left then is enough to recover."""
 
 PLANT = "plant"
 NET_NEGATIVE = "net_negative"
@@ -68,7 +76,8 @@ class Scenario:
         liveness_limit_s: silence after which a venue's prices must not be used.
         rate: quotes a second over all venues while none is frozen; trades come on top.
         faults: ``cut`` breaks every venue's connection once or twice inside a message;
-            ``refuse`` answers ten connects with HTTP 503 after one cut.
+            ``refuse`` answers connects with HTTP 503 after one cut, ten in a run of 20 s or
+            more.
     """
 
     seed: int = 1
@@ -194,7 +203,8 @@ def make_plan(scenario: Scenario) -> Plan:
     per_s = min(PLANTS_PER_S, PLANTS_PER_SYMBOL_S * len(scenario.symbols))
     plant_count = math.ceil(per_s * scenario.seconds)
     freezes = _plan_freezes(rng, scenario, plant_count // FREEZE_SHARE)
-    schedule = _Schedule(scenario, freezes)
+    cuts = _plan_cuts(random_source(scenario.seed, "cuts"), scenario)
+    schedule = _Schedule(scenario, freezes, cuts)
     kinds = [PLANT] * plant_count + [NET_NEGATIVE] * (plant_count - len(freezes))
     longest = min(DURATION_MAX_S, scenario.seconds / 8)
     durations = sorted((_log_uniform(rng, longest) for _ in kinds), reverse=True)
@@ -208,7 +218,7 @@ def make_plan(scenario: Scenario) -> Plan:
     baits.sort(key=lambda p: p.t_open)
     for number, item in enumerate(plants + baits, start=1):
         item.id = number
-    return Plan(plants, baits, freezes, _plan_cuts(rng, scenario))
+    return Plan(plants, baits, freezes, cuts)
 
 
 def _log_uniform(rng: random.Random, longest: float) -> float:
@@ -247,23 +257,25 @@ def _plan_freezes(rng: random.Random, scenario: Scenario, wanted: int) -> list[F
 
 
 def _plan_cuts(rng: random.Random, scenario: Scenario) -> list[Cut]:
-    """Cut each venue once or twice, at least a quarter of the run apart; refuse after one."""
+    """Cut each venue once or twice, and refuse after one cut."""
     cuts: list[Cut] = []
+    refusals = min(REFUSALS_MAX, max(1, round(REFUSALS_PER_S * scenario.seconds)))
     for name in scenario.venues if scenario.faults else ():
         count = rng.randint(1, 2) if "cut" in scenario.faults else 1
         refused = rng.randrange(count) if "refuse" in scenario.faults else -1
-        for number, (low, high) in enumerate([(0.1, 0.35), (0.6, 0.8)][:count]):
+        for number, (low, high) in enumerate(CUTS[:count]):
             t = _ns(scenario.seconds * rng.uniform(low, high))
-            cuts.append(Cut(name, t, REFUSALS if number == refused else 0))
+            cuts.append(Cut(name, t, refusals if number == refused else 0))
     return sorted(cuts, key=lambda cut: cut.t)
 
 
 class _Schedule:
     """Places plants and baits where the rules leave room for them."""
 
-    def __init__(self, scenario: Scenario, freezes: list[Freeze]) -> None:
+    def __init__(self, scenario: Scenario, freezes: list[Freeze], cuts: list[Cut]) -> None:
         self.scenario = scenario
         self.freezes = freezes
+        self.cuts = cuts
         self.placed: list[Plant] = []
         self._busy: dict[str, list[tuple[int, int]]] = {name: [] for name in scenario.symbols}
         gap = _ns(FREEZE_GAP_S)
@@ -276,8 +288,10 @@ class _Schedule:
             for _ in range(400):
                 if self._place_once(rng, kind, is_near, duration_s):
                     return
-            if duration_s == DURATION_MIN_S:
+            if duration_s == DURATION_MIN_S and not self.cuts:
                 break
+            if duration_s == DURATION_MIN_S:
+                self.cuts = []
             duration_s = max(DURATION_MIN_S, duration_s / 2)
         raise UsageError("the run is too short for its plants: more seconds or more symbols")
 
@@ -286,7 +300,7 @@ class _Schedule:
         t_open = _ns(rng.uniform(START_S + LEAD_S, self.scenario.seconds - END_S - duration_s))
         t_close = t_open + _ns(duration_s)
         low, high = t_open - _ns(LEAD_S), t_close + _ns(TAIL_S)
-        live = self._live_venues(low, high)
+        live = self._live_venues(low, high, t_open)
         if len(live) < 2 or any(a < high and low < b for a, b in self._busy[symbol]):
             return False
         buy, sell = rng.sample(live, 2)
@@ -296,11 +310,18 @@ class _Schedule:
         self.placed.append(Plant(0, kind, symbol, buy, sell, leg, t_open, t_close, is_near, depth))
         return True
 
-    def _live_venues(self, low: int, high: int) -> list[str]:
+    def _live_venues(self, low: int, high: int, t_open: int) -> list[str]:
         gap = _ns(FREEZE_GAP_S)
         frozen = {
             freeze.venue
             for freeze in self.freezes
             if freeze.t_freeze - gap < high and low < freeze.t_thaw + gap
         }
-        return [name for name in self.scenario.venues if name not in frozen]
+        gone = frozen | {
+            cut.venue
+            for cut in self.cuts
+            if cut.t - _ns(FREEZE_GAP_S)
+            <= t_open
+            < cut.t + _ns(RECOVER_S + RECOVER_REFUSED_S * cut.refusals)
+        }
+        return [name for name in self.scenario.venues if name not in gone]

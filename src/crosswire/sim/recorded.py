@@ -39,6 +39,7 @@ def config_of(scenario: Scenario, close_net_bps: float = 0.0) -> dict[str, Any]:
             pairs += [{"a": other, "b": number} for other in range(first, number)]
             instruments.append({"id": number, "venue": name, "symbol": native, "multiplier": 1.0})
     return {
+        "venues": list(scenario.venues),
         "instruments": instruments,
         "pairs": [{"rule": rule, **pair} for rule, pair in enumerate(pairs, start=1)],
         "fees_bps": dict(scenario.fees_bps),

@@ -26,6 +26,7 @@ from ..venues import dialect, venue
 from .certs import HOST, Certificates
 from .market import Event, frame_of, generate
 from .plan import Plan, Scenario, make_plan
+from .proof import STREAMS, Connection, save_stamps
 
 __all__ = ["SimServer"]
 
@@ -48,11 +49,12 @@ class _VenueServer:
         self.name = name
         self._seam = seam
         self.sent = {Record.QUOTE: 0, Record.TRADE: 0}
+        self.accepted: list[Connection] = []
         self.cut_off = 0
         self.refusals = 0
         self.server: Server
         self._dialect = dialect(name)
-        self._connections: set[ServerConnection] = set()
+        self._connections: dict[ServerConnection, Connection] = {}
         self._streams: dict[tuple[str, Record], list[ServerConnection]] = {}
         self._last_frame = b""
         self._thawed = asyncio.Event()
@@ -91,12 +93,16 @@ class _VenueServer:
         frame = frame_of(self._dialect, native, message, stamp)
         self._last_frame = frame
         self.sent[record] += 1
+        stream = _stream_name(native, record)
         slow: list[ServerConnection] = []
         for connection in connections:
             transport = connection.transport
             if transport.is_closing():
                 continue  # its end has not been noticed yet
             transport.write(frame)
+            log = self._connections[connection]
+            log.streams[stream] += 1
+            log.stamps.append(stamp if record is Record.QUOTE else 0)
             if transport.get_write_buffer_size() > BACKLOG_MAX:
                 slow.append(connection)
         for connection in slow:
@@ -116,7 +122,8 @@ class _VenueServer:
 
     def cut(self) -> None:
         """Break every connection in the middle of a frame."""
-        for connection in list(self._connections):
+        for connection, log in list(self._connections.items()):
+            log.cut_ns = self._seam.time_ns()
             self._forget(connection)
             connection.transport.write(self._last_frame[: len(self._last_frame) // 2])
             connection.transport.abort()
@@ -145,7 +152,8 @@ class _VenueServer:
         return None
 
     async def _handle(self, connection: ServerConnection) -> None:
-        self._connections.add(connection)
+        log = self._connections[connection] = Connection()
+        self.accepted.append(log)
         if not self._thawed.is_set():
             connection.transport.pause_reading()
         try:
@@ -162,18 +170,24 @@ class _VenueServer:
         texts, streams = self._dialect.answer(text)
         for answer in texts:
             await connection.send(answer)
-        if connection not in self._connections:
+        log = self._connections.get(connection)
+        if log is None:
             return
         for stream in streams:
+            log.streams.setdefault(_stream_name(*stream), 0)
             connections = self._streams.setdefault(stream, [])
             if connection not in connections:
                 connections.append(connection)
 
     def _forget(self, connection: ServerConnection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         for connections in self._streams.values():
             if connection in connections:
                 connections.remove(connection)
+
+
+def _stream_name(native: str, record: Record) -> str:
+    return f"{STREAMS[record is Record.TRADE]} {native}"
 
 
 class SimServer:
@@ -182,14 +196,12 @@ class SimServer:
     Attributes:
         plan: what will happen; its plants' ``seq_open`` and ``seq_close`` are set as they are
             sent.
-        late_ns_max: by how much the pacing loop was ever late.
         postponed_ns: by how much the end was postponed in all, for silences that began late.
     """
 
     def __init__(self, scenario: Scenario, seam: Seam | None = None) -> None:
         self.scenario = scenario
         self.plan: Plan = make_plan(scenario)
-        self.late_ns_max = 0
         self.postponed_ns = 0
         self._seam = seam or System()
         self._certificates = Certificates()
@@ -237,7 +249,14 @@ class SimServer:
         return {"ready": True, "ca": ca, "venues": urls, "symbols": symbols}
 
     def done(self) -> dict[str, Any]:
-        """Return what was sent, and how many clients were cut off because they did not read."""
+        """Return what was sent, and how many clients were cut off because they did not read.
+
+        The file that ``stamps`` names, see :func:`~crosswire.sim.proof.load_stamps`, is there
+        until the servers stop.
+        """
+        accepted = {name: server.accepted for name, server in self._venues.items()}
+        stamps = self._certificates.ca_path.with_name("stamps.npz")
+        save_stamps(stamps, accepted)
         sent = {
             name: {"quotes": server.sent[Record.QUOTE], "trades": server.sent[Record.TRADE]}
             for name, server in self._venues.items()
@@ -248,8 +267,11 @@ class SimServer:
             "baits": [item.as_dict() for item in self.plan.baits],
             "sent": sent,
             "cut_off": {name: server.cut_off for name, server in self._venues.items()},
-            "late_ms_max": self.late_ns_max / 1e6,
-            "postponed_ms": self.postponed_ns / 1e6,
+            "connections": {
+                name: [connection.as_dict() for connection in connections]
+                for name, connections in accepted.items()
+            },
+            "stamps": str(stamps),
         }
 
     async def run(self) -> None:
@@ -265,7 +287,6 @@ class SimServer:
             if due > now or in_a_row == BURST_MAX:
                 in_a_row = 0
                 now = await self._wait_until(due)
-            self.late_ns_max = max(self.late_ns_max, now - due)
             self._play(event)
             if event.kind == "freeze":
                 now = seam.monotonic_ns()
