@@ -147,6 +147,13 @@ def shift_time(event: int) -> Callable[[np.ndarray[Any, Any]], None]:
     return change
 
 
+def set_leg(name: str, leg: int, event: int) -> Callable[[np.ndarray[Any, Any]], None]:
+    def change(signals: np.ndarray[Any, Any]) -> None:
+        signals["legs"][name][first(signals, event), leg] += 1
+
+    return change
+
+
 def set_field(name: str, event: int, change_by: float) -> Callable[[np.ndarray[Any, Any]], None]:
     def change(signals: np.ndarray[Any, Any]) -> None:
         row = first(signals, event)
@@ -201,6 +208,41 @@ def other_rule(signals: np.ndarray[Any, Any]) -> None:
         pytest.param(swap_legs, id="legs"),
         pytest.param(other_version, id="book-version"),
         pytest.param(other_rule, id="rule"),
+        *[
+            pytest.param(set_field(name, event, 1), id=f"{name}-of-{event}")
+            for name in (
+                "ts_open",
+                "mono_rx",
+                "ts_exch",
+                "kind",
+                "n_legs",
+                "gates",
+                "close_reason",
+                "worst_bps",
+                "risk_bps",
+                "ev_ref",
+                "qty",
+                "notional_ref",
+                "profit_ref",
+            )
+            for event in (1, 2, 3)
+        ],
+        *[
+            pytest.param(set_leg(name, leg, event), id=f"{name}-of-leg-{leg}-of-{event}")
+            for name in (
+                "venue",
+                "side",
+                "instrument",
+                "vwap",
+                "limit",
+                "qty",
+                "book_seq",
+                "ts_exch",
+                "age_us",
+            )
+            for leg in (0, 1)
+            for event in (1, 2, 3)
+        ],
     ],
 )
 def test_a_single_alteration_fails(change: Callable[[np.ndarray[Any, Any]], None]) -> None:
@@ -219,6 +261,21 @@ def test_a_dropped_event_fails(event: int) -> None:
     signals = perfect_signals(truth)
     verdict = verdict_of(np.delete(signals, first(signals, event)))
     assert (verdict.missed, verdict.false) == (1, 1)
+
+
+def test_a_number_that_is_left_out_is_a_hole() -> None:
+    _, truth = run()
+    signals = perfect_signals(truth)
+    signals["seq"][len(signals) // 2 :] += 1
+    verdict = verdict_of(signals)
+    assert (verdict.missed, verdict.false, verdict.holes) == (0, 0, 1)
+    assert not verdict.ok
+    assert verdict.details[0].startswith("seq ")
+    signals = perfect_signals(truth)
+    signals["opp_id"][signals["opp_id"] > 3] += 1
+    verdict = verdict_of(signals)
+    assert (verdict.missed, verdict.false, verdict.holes) == (0, 0, 1)
+    assert verdict.details == ["opp_id 5 follows 3"]
 
 
 def test_an_edge_within_the_tolerance_passes() -> None:

@@ -4,7 +4,8 @@ Rule 1: an opportunity (all signals of one ``opp_id``) matches an interval of th
 route and events agree, and in each event every field that ``docs/signals.md`` defines. What depends
 on the machine's speed is left out: ``d_decode``, ``d_book`` and ``d_detect``.
 Rule 2: an interval without a match is missed, an opportunity without a match is false.
-Rule 3: every message of the recording must have been counted by the engine, and no other.
+Rule 3: every message of the recording must have been counted by the engine, and no other; signals
+and opportunities must be numbered without a hole.
 Rule 4: a bait is what the truth says of it. Quotes that were received late, or in another order
 than they were sent, can make a bait a real opportunity; to report that one is right.
 """
@@ -15,6 +16,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ..capture import Entry
@@ -59,6 +61,7 @@ class Verdict:
         baits_judged: ids of those that are not real and could have been taken: the moved quote
             was received while both legs were quoted.
         lost: sum of the differences between the recording's and the engine's message counts.
+        holes: where the numbers of signals or of opportunities do not count up by one.
         intervals, opportunities: how many there were.
         details: the first mismatches in words.
     """
@@ -75,6 +78,7 @@ class Verdict:
     baits_taken: list[int] = field(default_factory=list)
     baits_judged: list[int] = field(default_factory=list)
     lost: int = 0
+    holes: int = 0
     intervals: int = 0
     opportunities: int = 0
     details: list[str] = field(default_factory=list)
@@ -82,7 +86,7 @@ class Verdict:
     @property
     def ok(self) -> bool:
         """Whether nothing was missed, made up, taken or lost."""
-        return self.missed == self.false == self.lost == len(self.baits_taken) == 0
+        return self.missed == self.false == self.lost == self.holes == len(self.baits_taken) == 0
 
 
 def judge(
@@ -117,6 +121,7 @@ def judge(
     for item in baits:
         _judge_bait(verdict, truth, _as_dict(item), opportunities)
     _judge_counts(verdict, truth, counts)
+    _judge_numbers(verdict, signals)
     return verdict
 
 
@@ -192,12 +197,25 @@ def _brief(events: list[int]) -> str:
 def _fields(interval: Interval, point: Point, reason: int) -> dict[str, tuple[Any, float]]:
     """Return what a signal must hold, each with the tolerance; legs are ``buy.`` and ``sell.``."""
     qty_error = QTY_TOLERANCE * point.qty
+    money_error = QTY_TOLERANCE * point.notional
     return {
         "ts_rx": (point.ts_rx, 0),
+        "mono_rx": (point.mono_rx, 0),
+        "ts_exch": (point.ts_exch, 0),
+        "ts_open": (interval.points[0].ts_rx, 0),
         "rule_id": (interval.rule, 0),
+        "kind": (CROSS, 0),
+        "n_legs": (2, 0),
+        "close_reason": (reason, 0),
+        "gates": (point.gates, 0),
         "gross_bps": (point.gross_bps, EDGE_TOLERANCE_BPS),
         "net_bps": (point.net_bps, EDGE_TOLERANCE_BPS),
+        "worst_bps": (point.net_bps, EDGE_TOLERANCE_BPS),
+        "ev_ref": (math.nan, 0),
+        "risk_bps": (math.nan, 0),
         "qty": (point.qty, qty_error),
+        "notional_ref": (point.notional, money_error),
+        "profit_ref": (point.profit, money_error),
         **_leg_fields("buy", 1, interval.buy, point.buy_seq, point.buy, point, qty_error),
         **_leg_fields("sell", -1, interval.sell, point.sell_seq, point.sell, point, qty_error),
     }
@@ -206,10 +224,17 @@ def _fields(interval: Interval, point: Point, reason: int) -> dict[str, tuple[An
 def _leg_fields(
     name: str, side: int, number: int, seq: int, leg: Leg, point: Point, qty_error: float
 ) -> dict[str, tuple[Any, float]]:
+    age_us = min(max(0, point.mono_rx - leg.mono_rx) // 1000, AGE_MAX_US)
     return {
+        f"{name}.venue": (leg.venue, 0),
         f"{name}.side": (side, 0),
         f"{name}.instrument": (number, 0),
+        f"{name}.vwap": (leg.limit, 0),
+        f"{name}.limit": (leg.limit, 0),
+        f"{name}.qty": (point.qty, qty_error),
         f"{name}.book_seq": (seq, 0),
+        f"{name}.ts_exch": (leg.ts_exch, 0),
+        f"{name}.age_us": (age_us, 0),
     }
 
 
@@ -391,3 +416,14 @@ def _judge_counts(verdict: Verdict, truth: Truth, counts: Counts) -> None:
         if difference and len(verdict.details) < 4 * DETAILS_MAX:
             recorded = truth.counts[key]
             verdict.details.append(f"counts of {key}: {counted[key]}, the log has {recorded}")
+
+
+def _judge_numbers(verdict: Verdict, signals: Any) -> None:
+    """Rule 3: count the holes in the numbers of signals and of opportunities."""
+    seqs = [int(signal["seq"]) for signal in signals]
+    opened = [int(signal["opp_id"]) for signal in signals if signal["event"] == OPEN]
+    for name, numbers in (("seq", seqs), ("opp_id", opened)):
+        holes = [(one, other) for one, other in pairwise(numbers) if other != one + 1]
+        verdict.holes += len(holes)
+        for one, other in holes[:DETAILS_MAX]:
+            verdict.details.append(f"{name} {other} follows {one}")
