@@ -763,6 +763,16 @@ class TestTheEndOfTheRun:
     ) -> None:
         assert await self.drained(counts, 10, is_cut, monkeypatch) == looks
 
+    async def test_a_recording_that_failed_is_no_engines_fault(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(file: Any, data: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("crosswire.capture.recording._write_all", refuse)
+        with pytest.raises(HostError, match=r"nothing can be judged: .*No space left"):
+            await demo_of(seconds=2.0)
+
 
 def test_a_bait_counts_against_an_engine_unless_it_was_real() -> None:
     demo = Demo(DemoOptions())

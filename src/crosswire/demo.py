@@ -277,7 +277,7 @@ class Demo:
         """Run it all; returns what ``crosswire demo --json`` prints.
 
         Raises:
-            HostError: the simulator or a connection to it did not come up.
+            HostError: the simulator or a connection to it did not come up, or the recording failed.
         """
         with tempfile.TemporaryDirectory(prefix="crosswire-") as folder:
             record = self._options.record or Path(folder) / "demo.cwrec"
@@ -291,6 +291,8 @@ class Demo:
                 self._prepare(runtime)
                 played = await self._session(simulator, runtime)
                 sent = load_stamps(played)
+            if runtime.recording_error is not None:
+                raise HostError(f"nothing can be judged: {runtime.recording_error}")
             self._say("judging: the oracle recomputes every quote of the recording")
             await self._in_thread(self._judge, record, runtime, played, sent)
         return self._report(runtime)
