@@ -21,7 +21,6 @@ from fcntl import ioctl
 from functools import cache
 from pathlib import Path
 from termios import FIONREAD
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ import pytest
 
 from crosswire import isa_levels
 from crosswire.capture import Entry, Kind
-from crosswire.demo import Demo, DemoOptions, Simulator
+from crosswire.demo import Demo, DemoOptions, Simulator, _data_count, demo_config
 from crosswire.engine import Engine
 from crosswire.errors import HostError, UsageError
 from crosswire.instruments import Pair
@@ -49,10 +48,11 @@ from crosswire.sim import (
     make_plan,
     record,
 )
+from crosswire.sim.market import text_frame
 from crosswire.sim.plan import LEAD_S
 from crosswire.sim.recorded import TICK_NS
-from crosswire.venue import Layout, Record, Slot
-from crosswire.venues import venue, venue_names
+from crosswire.venue import Layout, Record, SimTrade, Slot
+from crosswire.venues import dialect, venue, venue_names
 from crosswire.watch import view
 
 # ------------------------------------------------------------------ simulated time
@@ -742,10 +742,10 @@ class TestTheEndOfTheRun:
             looks.append(next(left, counts[-1]))
             return looks[-1]
 
-        engine = type("Engine", (), {"message_count": property(count)})()
+        monkeypatch.setattr("crosswire.demo._data_count", count)
         played = {"sent": {"okx": {"quotes": sent - 1, "trades": 1}},
                   "connections": {"okx": [{"streams": {}, "cut_ns": 5 * is_cut}]}}  # fmt: skip
-        await demo._drain(SimpleNamespace(engine=engine), played)  # type: ignore[arg-type]
+        await demo._drain(None, played)  # type: ignore[arg-type]
         return len(looks)
 
     @pytest.mark.parametrize(
@@ -762,6 +762,21 @@ class TestTheEndOfTheRun:
         self, is_cut: bool, counts: list[int], looks: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         assert await self.drained(counts, 10, is_cut, monkeypatch) == looks
+
+    def test_acknowledgements_are_no_data(self) -> None:
+        runtime = Runtime(demo_config(DemoOptions(), self.ready()))
+        line = runtime.sessions["okx"].line
+        line.open(1, 1)
+        line.feed(text_frame('{"event":"subscribe","arg":{"channel":"trades"}}'), 2, 2)
+        assert _data_count(runtime) == 0
+        line.feed(text_frame(dialect("okx").trade("BTC-USDT", SimTrade("1", "1", 1, 1, 1))), 3, 3)
+        assert _data_count(runtime) == 1
+        assert runtime.engine.message_count == 2
+
+    def ready(self) -> dict[str, Any]:
+        symbols = {name: [venue(name).native("BTC/USDT")] for name in venue_names()}
+        urls = {name: {"url": "ws://127.0.0.1:9/"} for name in venue_names()}
+        return {"ca": None, "symbols": symbols, "venues": urls}
 
     async def test_a_recording_that_failed_is_no_engines_fault(
         self, monkeypatch: pytest.MonkeyPatch
