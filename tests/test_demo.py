@@ -789,6 +789,37 @@ class TestTheEndOfTheRun:
             await demo_of(seconds=2.0)
 
 
+class TestWhatTheViewIsTold:
+    def signals(self, **fields: Any) -> Any:
+        signals = np.zeros(1, SIGNAL_DTYPE)
+        signals["event"] = 1
+        signals["legs"]["instrument"][0, 1] = 1
+        for name, value in fields.items():
+            signals[name] = value
+        return signals
+
+    def test_a_signal_is_noted_once(self) -> None:
+        demo = Demo(DemoOptions())
+        runtime = Runtime(demo_config(DemoOptions(), TestTheEndOfTheRun().ready()))
+        demo._take(self.signals())
+        for _ in range(4):
+            demo._note_latest(runtime)
+        assert len(demo._latest) == 1
+        demo._take(self.signals(event=3))
+        demo._note_latest(runtime)
+        assert [row[0] for row in demo._latest] == ["OPEN", "CLOSE"]
+
+    @pytest.mark.parametrize("reason", [5, 6])
+    def test_a_close_that_no_message_caused_has_no_time_on_the_wire(self, reason: int) -> None:
+        demo = Demo(DemoOptions())
+        signals = self.signals(event=3, close_reason=reason)
+        signals["legs"]["book_seq"][0, :2] = 1
+        demo._take(signals)
+        assert demo._wire.summary()["max"] == 0
+        demo._take(self.signals(event=3, close_reason=1))
+        assert demo._wire.summary()["max"] > 0
+
+
 def test_a_bait_counts_against_an_engine_unless_it_was_real() -> None:
     demo = Demo(DemoOptions())
     demo.verdict = Verdict(baits=2, baits_real=[3])

@@ -55,6 +55,8 @@ DRAIN_STILL_MAX = 3
 VIEW_INTERVAL_S = 0.25
 ADVANCE_MS = 20.0
 CLOSE_BELOW_OPEN_BPS = 0.3
+SILENCE_REASONS = (5, 6)
+"""Of a CLOSE by liveness or by loss: no message caused it."""
 EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
 
 Signals = np.ndarray[Any, np.dtype[np.void]]
@@ -252,6 +254,7 @@ class Demo:
         self._seam = seam or System()
         self._prepare = prepare
         self._signals: list[Signals] = []
+        self._noted = 0
         self._latest: deque[tuple[str, str, str, float, float]] = deque(maxlen=8)
         self._wire = Histogram()
         self._rates: dict[str, tuple[int, float]] = {}
@@ -267,8 +270,10 @@ class Demo:
     def _take(self, signals: Signals) -> None:
         """Stamp, keep, go on: what a bot would do here is act."""
         now = self._seam.time_ns()
-        wire = int(signals["legs"]["book_seq"].max())
-        self._wire.record(max(0, now - wire))
+        caused = signals[~np.isin(signals["close_reason"], SILENCE_REASONS)]
+        if len(caused):
+            wire = int(caused["legs"]["book_seq"].max())
+            self._wire.record(max(0, now - wire))
         self._signals.append(signals.copy())
 
     # ---- the run
@@ -439,7 +444,10 @@ class Demo:
         }
 
     def _note_latest(self, runtime: Runtime) -> None:
-        for batch in self._signals[-4:]:
+        """Note what is new since the last look, as far as the view has room for it."""
+        new = self._signals[self._noted :]
+        self._noted += len(new)
+        for batch in new[-4:]:
             for signal in batch[-2:]:
                 buy, sell = (runtime.instruments[i] for i in signal["legs"]["instrument"][:2])
                 net, qty = float(signal["net_bps"]), float(signal["qty"])
