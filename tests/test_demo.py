@@ -481,11 +481,21 @@ async def demo_of(
     return demo, report
 
 
-async def test_a_demo_of_6_seconds_is_right() -> None:
+async def test_a_demo_of_6_seconds_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    drained: list[int] = []
+    drain = Demo._drain
+
+    async def noting(demo: Demo, runtime: Runtime, played: dict[str, Any]) -> None:
+        await drain(demo, runtime, played)
+        drained.append(_data_count(runtime))
+
+    monkeypatch.setattr(Demo, "_drain", noting)
     frozen = gc.get_freeze_count()
     demo, report = await demo_of(seconds=6.0, seed=8_086_471)
     assert demo.is_right, demo.problems
     assert gc.get_freeze_count() == frozen
+    assert len(drained) == 1
+    assert report["messages"] > drained[0]  # there were acknowledgements as well
     assert report["planted"] == report["found"] >= 8
     assert (report["missed"], report["false"], report["lost"], report["unseen"]) == (0, 0, 0, 0)
     assert report["baits"] >= 8

@@ -233,6 +233,23 @@ class TestAClientThatDoesNotRead:
                 await client.recv()
             assert server.done()["sent"]["okx"]["quotes"] == sent
 
+    @pytest.mark.parametrize(("left", "times"), [(0, 0), (1, 1)])
+    async def test_32_mib_may_be_left_unread(
+        self, left: int, times: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with SimServer(scenario()) as server:
+            ready = server.ready()
+            client = await open_client(ready, "okx")
+            await subscribe(client, ready, "okx")
+            one = server._venues["okx"]
+            (connection,) = one._connections
+            size = (32 << 20) + left
+            with monkeypatch.context() as patch:
+                patch.setattr(type(connection.transport), "get_write_buffer_size", lambda _: size)
+                one.send("BTC-USDT", self.QUOTE, 1)
+            assert one.cut_off == times
+            await client.close()
+
     async def test_it_is_dropped_when_it_still_does_not_read(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
