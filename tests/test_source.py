@@ -174,7 +174,7 @@ ALLOWED = {
     # The only place where the simulator makes its seeded randomness.
     "sim/plan.py": {"random"},
     # A simulated venue's process: its standard input and its processor time.
-    "sim/__main__.py": {"os.read", "os.times", "threading"},
+    "sim/__main__.py": {"os.read", "threading"},
     # Throw-away certificates live in a folder that goes with the run; so does its recording.
     "sim/certs.py": {"tempfile"},
     # It starts the simulator, a process of its own, and gives that its time to begin and to end.

@@ -51,6 +51,8 @@ REFUSALS_MAX = 10
 REFUSALS_PER_S = 0.5
 CUTS = ((0.1, 0.3), (0.45, 0.6))
 """When a connection is cut, in shares of the run; what is left then is enough to recover."""
+TWICE_SECONDS_MIN = 5.0
+"""In a shorter run a second cut would leave too few plants to be judged."""
 
 PLANT = "plant"
 NET_NEGATIVE = "net_negative"
@@ -75,7 +77,8 @@ class Scenario:
         min_net_bps: net edge from which an opportunity counts.
         liveness_limit_s: silence after which a venue's prices must not be used.
         rate: quotes a second over all venues while none is frozen; trades come on top.
-        faults: ``cut`` breaks every venue's connection once or twice inside a message;
+        faults: ``cut`` breaks every venue's connection once inside a message, or twice in a
+            run of ``TWICE_SECONDS_MIN`` or more;
             ``refuse`` answers connects with HTTP 503 after one cut, ten in a run of 20 s or
             more.
     """
@@ -261,7 +264,8 @@ def _plan_cuts(rng: random.Random, scenario: Scenario) -> list[Cut]:
     cuts: list[Cut] = []
     refusals = min(REFUSALS_MAX, max(1, round(REFUSALS_PER_S * scenario.seconds)))
     for name in scenario.venues if scenario.faults else ():
-        count = rng.randint(1, 2) if "cut" in scenario.faults else 1
+        is_twice = "cut" in scenario.faults and scenario.seconds >= TWICE_SECONDS_MIN
+        count = rng.randint(1, 2) if is_twice else 1
         refused = rng.randrange(count) if "refuse" in scenario.faults else -1
         for number, (low, high) in enumerate(CUTS[:count]):
             t = _ns(scenario.seconds * rng.uniform(low, high))
