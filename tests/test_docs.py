@@ -20,9 +20,11 @@ import crosswire
 from crosswire import UsageError, load_config, parse_config
 from crosswire.capture import read_jsonl
 from crosswire.codec import encode_frame
+from crosswire.demo import Demo, DemoOptions
 from crosswire.session import State
 from crosswire.sim.plan import Scenario
 from crosswire.sim.server import SimServer
+from crosswire.venues import venue_names
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -46,6 +48,23 @@ def test_every_python_block_of_the_documentation_runs(
 def test_the_ten_lines_print_what_the_readme_says(capsys: pytest.CaptureFixture[str]) -> None:
     exec(blocks()[0][1], {})
     assert re.fullmatch(r"\[1\] \[8\.08\d*\] \[1\.5\]\n", capsys.readouterr().out)
+
+
+def test_the_end_of_a_demo_in_the_readme_is_as_a_demo_prints_it() -> None:
+    def blank(text: str) -> str:
+        return re.sub(r"[\d,.]*\d", "0", re.sub(r" +", " ", text))
+
+    readme = (ROOT / "README.md").read_text().partition("The demo ends like this:\n\n")[2]
+    shown = "\n".join(line.strip() for line in readme.partition("\n\n")[0].splitlines())
+    times = dict.fromkeys(("p50", "p99", "p99_9", "max"), 0)
+    numbers = dict.fromkeys(
+        ("planted", "found", "missed", "false", "baits", "baits_taken", "baits_real", "messages",
+         "lost", "opportunities", "signals"), 0
+    )  # fmt: skip
+    venues = {name: {"messages": 0, "gaps": 0, "reconnects": 0} for name in venue_names()}
+    report = {**numbers, "wire_to_signal_ns": times, "rx_to_signal_ns": times, "venues": venues}
+    summary = Demo(DemoOptions(), say=print).summary(report)
+    assert blank(shown) == blank(summary)
 
 
 def test_every_link_to_a_file_of_the_project_leads_somewhere() -> None:
