@@ -1,14 +1,16 @@
-"""The upgrade: bytes of an answer in, what follows the head out, or a named refusal."""
+"""The upgrade in both roles: bytes of a head in, what follows it out, or a named refusal."""
 
 from __future__ import annotations
 
 import base64
+import traceback
+from typing import Any
 
 import pytest
 from fake_world import accept_key, key_of, right_answer
 
 from crosswire.errors import HandshakeError, UsageError
-from crosswire.handshake import HEAD_MAX, ClientHandshake
+from crosswire.handshake import HEAD_MAX, ClientHandshake, Deflation, ServerHandshake
 
 URL = "ws://127.0.0.1:8080/ws/stream?a=b"
 
@@ -76,6 +78,11 @@ class TestTheRequest:
     def test_a_line_break_or_nul_in_a_header_name_is_refused(self, bad: str) -> None:
         with pytest.raises(UsageError, match="line break or NUL"):
             ClientHandshake(URL, {bad: "1"})
+
+    @pytest.mark.parametrize(("name", "value"), [("X", "\x1b[2J"), ("X", "€"), ("X Y", "1"), ("", "1")])
+    def test_what_is_no_header_of_ascii_is_refused(self, name: str, value: str) -> None:
+        with pytest.raises(UsageError, match="no header of ASCII"):
+            ClientHandshake(URL, {name: value})
 
     @pytest.mark.parametrize(
         "url",
@@ -270,3 +277,500 @@ class TestTheLimitOfTheHead:
         handshake, request = opened()
         rest = b"\x82\x7e\xff\xff" + bytes(65535)
         assert handshake.receive(right_answer(request) + rest) == rest
+
+
+# ------------------------------------------------------------------ a server's
+
+
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+ACCEPT = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""The pair of RFC 6455, 1.3."""
+TOKEN = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+REQUEST = (
+    b"GET /signals?from=7 HTTP/1.1\r\nHost: 127.0.0.1:9001\r\nUpgrade: websocket\r\n"
+    b"Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: " + KEY + b"\r\n"
+    b"Sec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def asked(*headers: bytes, without: bytes = b"") -> bytes:
+    """Return a right request with further headers, and without the one of a name."""
+    first, *lines = REQUEST.rstrip().split(b"\r\n")
+    kept = [line for line in lines if not without or not line.startswith(without + b":")]
+    return b"\r\n".join([first, *kept, *headers]) + b"\r\n\r\n"
+
+
+def status_of(answer_of: bytes) -> int:
+    """Return the status of the one answer that there is, whose body is as long as it says."""
+    head, end, body = answer_of.partition(b"\r\n\r\n")
+    assert end
+    headers = header_lines(answer_of)
+    assert len(body) == int(headers.get(b"content-length", b"0"))
+    version, status, _ = head.split(b" ", 2)
+    assert version == b"HTTP/1.1"
+    return int(status)
+
+
+def header_lines(answer_of: bytes) -> dict[bytes, bytes]:
+    lines = answer_of.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
+    return {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines)}
+
+
+def turned_away(request: bytes, **terms: Any) -> tuple[int, HandshakeError, bytes]:
+    """Return status, error and answer of a request that a server refuses."""
+    handshake = ServerHandshake(**terms)
+    with pytest.raises(HandshakeError) as caught:
+        handshake.receive(request)
+    answer_of = handshake.answer()
+    assert handshake.answer() == b""
+    assert handshake.deflation is None
+    return status_of(answer_of), caught.value, answer_of
+
+
+class TestTheRightRequest:
+    def test_it_is_answered_as_rfc_6455_shows(self) -> None:
+        handshake = ServerHandshake()
+        assert handshake.receive(REQUEST) == b""
+        answer_of = handshake.answer()
+        assert answer_of.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+        assert answer_of.endswith(b"\r\n\r\n")
+        headers = header_lines(answer_of)
+        assert headers[b"sec-websocket-accept"] == ACCEPT
+        assert headers[b"upgrade"] == b"websocket"
+        assert headers[b"connection"] == b"Upgrade"
+        assert headers.keys() & {b"sec-websocket-extensions", b"sec-websocket-protocol"} == set()
+        assert handshake.path == "/signals?from=7"
+
+    def test_the_answer_can_be_taken_once(self) -> None:
+        handshake = ServerHandshake()
+        assert handshake.answer() == b""
+        handshake.receive(REQUEST)
+        assert handshake.answer()
+        assert handshake.answer() == b""
+
+    def test_it_may_be_cut_at_every_byte(self) -> None:
+        for cut in range(1, len(REQUEST)):
+            handshake = ServerHandshake()
+            assert handshake.receive(REQUEST[:cut]) is None
+            assert handshake.answer() == b""
+            assert handshake.receive(REQUEST[cut:] + b"\x81\x80abcd") == b"\x81\x80abcd"
+            assert status_of(handshake.answer()) == 101
+
+    def test_it_may_come_byte_by_byte(self) -> None:
+        handshake = ServerHandshake()
+        *most, last = (bytes((byte,)) for byte in REQUEST)
+        assert [handshake.receive(piece) for piece in most] == [None] * len(most)
+        assert handshake.receive(last) == b""
+
+    def test_what_follows_the_head_is_handed_on_byte_for_byte(self) -> None:
+        rest = b"\x81\x85abcd" + b"\x09\x07\x0f\x08\x0e" + b"\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+        assert ServerHandshake().receive(REQUEST + rest) == rest
+
+    def test_our_client_and_our_server_agree(self) -> None:
+        client, server = ClientHandshake(URL, offers_deflate=True), ServerHandshake(
+            takes_deflate=True
+        )
+        assert server.receive(client.request()) == b""
+        assert client.receive(server.answer() + b"\x89\x00") == b"\x89\x00"
+        assert client.deflation == server.deflation == Deflation()
+
+
+class TestWhoMayConnect:
+    def test_the_right_token_opens(self) -> None:
+        handshake = ServerHandshake(token=TOKEN)
+        assert handshake.receive(asked(b"Authorization: Bearer " + TOKEN.encode())) == b""
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            [],
+            [b"Authorization: Bearer " + TOKEN[:-1].encode()],
+            [b"Authorization: Bearer " + TOKEN.encode() + b"0"],
+            [b"Authorization: Bearer " + TOKEN.upper().encode()],
+            [b"Authorization: Bearer"],
+            [b"Authorization: "],
+            [b"Authorization: " + TOKEN.encode()],
+            [b"Authorization: Basic " + TOKEN.encode()],
+            [b"Authorization: Bearer  " + TOKEN.encode()],
+            [b"Authorization: Bearer " + TOKEN.encode()] * 2,
+            [b"Authorization: Bearer " + TOKEN.encode(), b"authorization: Bearer x"],
+            [b"Authorization: Bearer \xe9\xff" + TOKEN.encode()],
+            [b"X-Authorization: Bearer " + TOKEN.encode()],
+        ],
+        ids=["none", "short", "long", "case", "scheme-only", "empty", "no-scheme", "basic",
+             "two-spaces", "twice", "two", "not-ascii", "other-header"],
+    )  # fmt: skip
+    def test_another_is_answered_with_401_and_told_nowhere(self, lines: list[bytes]) -> None:
+        status, error, answer_of = turned_away(asked(*lines), token=TOKEN)
+        assert (status, error.code) == (401, "handshake-refused")
+        assert header_lines(answer_of)[b"www-authenticate"] == b"Bearer"
+        for text in (str(error), repr(error), answer_of.decode()):
+            assert TOKEN[:16] not in text.lower()
+        assert error.__cause__ is None
+
+    def test_a_token_in_a_line_that_is_no_header_is_told_nowhere(self) -> None:
+        for line in (b"Authorization: Bearer \x01", b"Author ization: ", b"Authorization "):
+            _, error, answer_of = turned_away(asked(line + TOKEN.encode()), token=TOKEN)
+            assert TOKEN.encode() not in answer_of
+            assert TOKEN not in "".join(traceback.format_exception(error))
+
+    def test_a_token_in_the_url_opens_nothing(self) -> None:
+        request = REQUEST.replace(b"?from=7", b"?token=" + TOKEN.encode())
+        assert turned_away(request, token=TOKEN)[0] == 401
+
+    def test_tokens_are_compared_in_constant_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compared: list[tuple[bytes, bytes]] = []
+
+        def compare(one: bytes, other: bytes) -> bool:
+            compared.append((one, other))
+            return one == other
+
+        monkeypatch.setattr("crosswire.handshake.hmac.compare_digest", compare)
+        turned_away(asked(b"Authorization: Bearer no"), token=TOKEN)
+        assert compared == [(b"Bearer no", b"Bearer " + TOKEN.encode())]
+
+    @pytest.mark.parametrize("token", ["", "a b", "a\r\nX: 1", "a\0", "\xe9", "a\n"])
+    def test_a_token_that_no_client_can_send_is_refused(self, token: str) -> None:
+        with pytest.raises(UsageError, match="a token is printable ASCII") as caught:
+            ServerHandshake(token=token)
+        assert token == "" or token not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("origins", "lines", "status"),
+        [
+            ((), [], 101),
+            ((), [b"Origin: http://evil.example"], 403),
+            ((), [b"Origin: null"], 403),
+            ((), [b"Origin: "], 403),
+            (("http://a.example",), [], 101),
+            (("http://a.example",), [b"Origin: http://a.example"], 101),
+            (("http://a.example", "null"), [b"Origin: null"], 101),
+            (("http://a.example",), [b"Origin: https://a.example"], 403),
+            (("http://a.example",), [b"Origin: http://a.example:81"], 403),
+            (("http://a.example",), [b"Origin: http://a.example.evil.example"], 403),
+            (("http://a.example",), [b"Origin: http://a.example"] * 2, 400),
+            (("http://a.example",), [b"Origin: http://a.example\xff"], 400),
+        ],
+    )
+    def test_a_page_may_connect_from_an_allowed_origin_alone(
+        self, origins: tuple[str, ...], lines: list[bytes], status: int
+    ) -> None:
+        if status == 101:
+            assert ServerHandshake(origins=origins).receive(asked(*lines)) == b""
+        else:
+            assert turned_away(asked(*lines), origins=origins)[0] == status
+
+    @pytest.mark.parametrize(
+        ("hosts", "lines", "status"),
+        [
+            (None, [b"Host: anything.example"], 101),
+            (["127.0.0.1:9001"], [b"Host: 127.0.0.1:9001"], 101),
+            (["a", "127.0.0.1:9001"], [b"Host: 127.0.0.1:9001"], 101),
+            (["127.0.0.1:9001"], [b"Host: 127.0.0.1"], 403),
+            (["127.0.0.1:9001"], [b"Host: rebound.example:9001"], 403),
+            (["127.0.0.1:9001"], [b"Host: \xff"], 403),
+            ([], [b"Host: 127.0.0.1:9001"], 403),
+            (["127.0.0.1:9001"], [], 400),
+            (None, [], 400),
+            (["127.0.0.1:9001"], [b"Host: 127.0.0.1:9001"] * 2, 400),
+            (None, [b"Host: 127.0.0.1:9001", b"host: evil.example"], 400),
+        ],
+    )
+    def test_a_page_that_renamed_its_host_to_this_one_is_refused(
+        self, hosts: list[str] | None, lines: list[bytes], status: int
+    ) -> None:
+        request = asked(*lines, without=b"Host")
+        if status == 101:
+            assert ServerHandshake(hosts=hosts).receive(request) == b""
+        else:
+            assert turned_away(request, hosts=hosts)[0] == status
+
+
+class TestTheWrongRequest:
+    @pytest.mark.parametrize(
+        ("without", "lines", "status"),
+        [
+            (b"Upgrade", [], 426),
+            (b"Upgrade", [b"Upgrade: h2c"], 426),
+            (b"", [b"Upgrade: h2c"], 426),
+            (b"Connection", [], 426),
+            (b"Connection", [b"Connection: close"], 426),
+            (b"Connection", [b"Connection: \xff"], 400),
+            (b"Connection", [b"Connection: ,;,"], 400),
+            (b"Upgrade", [b"Upgrade: web\xffsocket"], 400),
+            (b"Sec-WebSocket-Version", [], 400),
+            (b"Sec-WebSocket-Version", [b"Sec-WebSocket-Version: 12"], 426),
+            (b"", [b"Sec-WebSocket-Version: 8"], 426),
+            (b"", [b"Sec-WebSocket-Version: 13"], 400),
+            (b"Sec-WebSocket-Key", [], 400),
+            (b"", [b"Sec-WebSocket-Key: " + KEY], 400),
+            (b"Sec-WebSocket-Key", [b"Sec-WebSocket-Key: "], 400),
+            (b"Sec-WebSocket-Key", [b"Sec-WebSocket-Key: dGhl"], 400),
+            (b"Sec-WebSocket-Key", [b"Sec-WebSocket-Key: " + KEY[:-1]], 400),
+            (b"Sec-WebSocket-Key", [b"Sec-WebSocket-Key: ????????????????????????"], 400),
+            (b"Sec-WebSocket-Key", [b"Sec-WebSocket-Key: \xff\xfe" + KEY], 400),
+            (b"", [b"no colon here"], 400),
+            (b"", [b": no name"], 400),
+            (b"", [b"X Y: space in the name"], 400),
+            (b"", [b"X : space behind the name"], 400),
+            (b"", [b"X\xff: 1"], 400),
+            (b"", [b"X: a\0b"], 400),
+            (b"", [b"X: a\rb"], 400),
+            (b"", [b"X: a\nY: b"], 400),
+            (b"", [b"X: 1", b" folded"], 400),
+        ],
+    )
+    def test_it_is_answered_by_its_kind_and_named(
+        self, without: bytes, lines: list[bytes], status: int
+    ) -> None:
+        found, error, answer_of = turned_away(asked(*lines, without=without))
+        assert (found, error.code) == (status, "handshake-refused")
+        assert header_lines(answer_of)[b"connection"] == b"close"
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\r\n\r\n",
+            b"GET\r\n\r\n",
+            b"GET /\r\n\r\n",
+            b"GET  / HTTP/1.1\r\n\r\n",
+            b"GET / HTTP/1.1 x\r\n\r\n",
+            b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+            b"\xff / HTTP/1.1\r\n\r\n",
+        ],
+    )
+    def test_what_is_no_http_request_is_answered_with_400(self, head: bytes) -> None:
+        status, error, _ = turned_away(head)
+        assert status in (400, 405, 505)
+        assert error.code == "handshake-refused"
+
+    @pytest.mark.parametrize("change", [(b"GET ", b"POST "), (b"HTTP/1.1", b"HTTP/1.0")])
+    def test_another_method_or_version_of_http_is_refused(self, change: tuple[bytes, bytes]) -> None:
+        assert turned_away(REQUEST.replace(*change, 1))[0] in (400, 405, 505)
+
+    def test_an_error_shows_what_a_peer_sent_short_and_printable(self) -> None:
+        for error in (
+            refused(b"HTTP/1.1 503 \x1b[2J\x07" + b"x" * 8000 + b"\r\n\r\n"),
+            turned_away(asked(b"Sec-WebSocket-Key: " + b"x" * 8000, without=b"Sec-WebSocket-Key"))[1],
+        ):
+            assert str(error).isprintable()
+            assert len(str(error)) < 300
+
+    def test_a_refused_request_opens_nothing_when_more_comes(self) -> None:
+        handshake = ServerHandshake(token=TOKEN)
+        with pytest.raises(HandshakeError):
+            handshake.receive(asked())
+        assert status_of(handshake.answer()) == 401
+
+
+class TestTheLimitOfARequest:
+    @staticmethod
+    def padded(size: int) -> bytes:
+        """Return a right request whose head has exactly ``size`` bytes."""
+        lines = [b"X-Pad-%d: " % n for n in range(4)]
+        room = size - len(asked(*lines))
+        whole = asked(*(x + b"p" * (room // 4 + (n < room % 4)) for n, x in enumerate(lines)))
+        assert len(whole) == size
+        return whole
+
+    def test_a_head_of_16_kib_is_taken(self) -> None:
+        assert ServerHandshake().receive(self.padded(HEAD_MAX) + b"\x89") == b"\x89"
+
+    def test_a_longer_one_is_answered_with_431(self) -> None:
+        status, error, _ = turned_away(self.padded(HEAD_MAX + 1))
+        assert (status, error.code) == (431, "handshake-head")
+
+    def test_one_that_never_ends_is_answered_with_431_at_the_limit(self) -> None:
+        handshake = ServerHandshake()
+        assert handshake.receive(b"GET / HTTP/1.1\r\nX: " + b"p" * (HEAD_MAX - 20)) is None
+        with pytest.raises(HandshakeError, match="16 KiB"):
+            handshake.receive(b"p")
+        assert status_of(handshake.answer()) == 431
+
+    def test_128_header_lines_are_taken(self) -> None:
+        own = REQUEST.count(b"\r\n") - 2
+        request = asked(*(b"X-%d: 1" % n for n in range(128 - own)))
+        assert request.count(b"\r\n") == 130
+        assert ServerHandshake().receive(request) == b""
+
+    def test_129_header_lines_are_answered_with_431(self) -> None:
+        own = REQUEST.count(b"\r\n") - 2
+        status, error, _ = turned_away(asked(*(b"X-%d: 1" % n for n in range(129 - own))))
+        assert (status, error.code) == (431, "handshake-head")
+
+    @pytest.mark.parametrize(
+        "request_of",
+        [asked(b"X: " + b"p" * 9000), REQUEST.replace(b"from=7", b"f" * 9000)],
+        ids=["header", "path"],
+    )
+    def test_a_line_of_more_than_8_kib_is_answered_once(self, request_of: bytes) -> None:
+        status, error, _ = turned_away(request_of)
+        assert status in (400, 414, 431)
+        assert error.code == "handshake-refused"
+
+
+# ------------------------------------------------------------------ RFC 7692
+
+
+class TestDeflationThatAClientOffers:
+    """7.1: what a server answers, and what it agreed on."""
+
+    @staticmethod
+    def agreed(*lines: bytes, takes_deflate: bool = True) -> tuple[bytes | None, Deflation | None]:
+        handshake = ServerHandshake(takes_deflate=takes_deflate)
+        offers = [b"Sec-WebSocket-Extensions: " + line for line in lines]
+        assert handshake.receive(asked(*offers)) == b""
+        answer_of = handshake.answer()
+        assert status_of(answer_of) == 101
+        return header_lines(answer_of).get(b"sec-websocket-extensions"), handshake.deflation
+
+    @pytest.mark.parametrize(
+        ("offer", "parameters", "deflation"),
+        [
+            (b"", set(), Deflation()),
+            (b"; server_no_context_takeover", {b"server_no_context_takeover"},
+             Deflation(writes_context=False)),
+            (b"; client_no_context_takeover", {b"client_no_context_takeover"},
+             Deflation(reads_context=False)),
+            (b"; client_no_context_takeover; server_no_context_takeover",
+             {b"client_no_context_takeover", b"server_no_context_takeover"},
+             Deflation(reads_context=False, writes_context=False)),
+            *((b"; server_max_window_bits=%d" % bits, {b"server_max_window_bits=%d" % bits},
+               Deflation(write_bits=bits)) for bits in range(9, 16)),
+            *((b"; client_max_window_bits=%d" % bits, {b"client_max_window_bits=%d" % bits},
+               Deflation(read_bits=bits)) for bits in range(8, 16)),
+            (b'; server_max_window_bits="10"', {b"server_max_window_bits=10"},
+             Deflation(write_bits=10)),
+            (b";server_max_window_bits=10 ;  client_max_window_bits = 9",
+             {b"server_max_window_bits=10", b"client_max_window_bits=9"},
+             Deflation(read_bits=9, write_bits=10)),
+        ],
+    )  # fmt: skip
+    def test_it_is_answered_with_the_same(
+        self, offer: bytes, parameters: set[bytes], deflation: Deflation
+    ) -> None:
+        line, found = self.agreed(b"permessage-deflate" + offer)
+        assert line is not None
+        name, *told = line.split(b"; ")
+        assert name == b"permessage-deflate"
+        assert set(told) == parameters
+        assert found == deflation
+
+    def test_an_open_window_of_the_client_may_be_answered_with_one_and_is_kept(self) -> None:
+        line, found = self.agreed(b"permessage-deflate; client_max_window_bits")
+        assert line is not None
+        assert found is not None
+        bits = line.partition(b"client_max_window_bits=")[2] or b"15"
+        assert found == Deflation(read_bits=int(bits))
+
+    def test_a_window_of_8_bits_that_zlib_cannot_write_is_not_agreed_on(self) -> None:
+        assert self.agreed(b"permessage-deflate; server_max_window_bits=8") == (None, None)
+        line, found = self.agreed(
+            b"permessage-deflate; server_max_window_bits=8, permessage-deflate"
+        )
+        assert (line, found) == (b"permessage-deflate", Deflation())
+
+    @pytest.mark.parametrize(
+        "parameter",
+        [
+            b"unknown", b"unknown=1", b"server_max_window_bits", b"server_max_window_bits=7",
+            b"server_max_window_bits=16", b"server_max_window_bits=08", b"server_max_window_bits=+9",
+            b"server_max_window_bits=9x", b"client_max_window_bits=7", b"client_max_window_bits=16",
+            b"client_max_window_bits=015", b"server_no_context_takeover=1",
+            b"client_no_context_takeover=true", b"SERVER_NO_CONTEXT_TAKEOVER",
+            b"server_no_context_takeover; server_no_context_takeover",
+            b"client_no_context_takeover; client_no_context_takeover",
+            b"server_max_window_bits=9; server_max_window_bits=9",
+            b"client_max_window_bits; client_max_window_bits",
+            b"client_max_window_bits=9; client_max_window_bits",
+        ],
+    )  # fmt: skip
+    def test_an_offer_of_the_impossible_is_declined_and_the_next_one_taken(
+        self, parameter: bytes
+    ) -> None:
+        offer = b"permessage-deflate; " + parameter
+        assert self.agreed(offer) == (None, None)
+        assert self.agreed(offer + b", permessage-deflate; server_max_window_bits=12") == (
+            b"permessage-deflate; server_max_window_bits=12",
+            Deflation(write_bits=12),
+        )
+
+    def test_of_several_offers_the_first_possible_one_is_taken(self) -> None:
+        first, second = (b"permessage-deflate; server_max_window_bits=%d" % n for n in (11, 12))
+        assert self.agreed(first + b", " + second) == (first, Deflation(write_bits=11))
+        assert self.agreed(first, second) == (first, Deflation(write_bits=11))
+        assert self.agreed(b"x-webkit-deflate-frame, " + second) == (
+            second,
+            Deflation(write_bits=12),
+        )
+
+    def test_a_server_that_takes_none_answers_none(self) -> None:
+        assert self.agreed(b"permessage-deflate", takes_deflate=False) == (None, None)
+        assert self.agreed(b"x-webkit-deflate-frame") == (None, None)
+
+    @pytest.mark.parametrize("line", [b"permessage-deflate;", b";", b"a b", b"permessage-deflate; =1"])
+    def test_what_is_no_list_of_offers_is_answered_with_400(self, line: bytes) -> None:
+        request = asked(b"Sec-WebSocket-Extensions: " + line)
+        assert turned_away(request, takes_deflate=True)[0] == 400
+
+
+class TestDeflationThatAServerAnswers:
+    @staticmethod
+    def offered() -> tuple[ClientHandshake, bytes]:
+        handshake = ClientHandshake(URL, offers_deflate=True)
+        return handshake, handshake.request()
+
+    def test_it_is_offered_with_an_open_window_of_ours(self) -> None:
+        _, request = self.offered()
+        offers = header_lines(request)[b"sec-websocket-extensions"]
+        assert offers == b"permessage-deflate; client_max_window_bits"
+
+    @pytest.mark.parametrize(
+        ("parameters", "deflation"),
+        [
+            (b"", Deflation()),
+            (b"; server_no_context_takeover", Deflation(reads_context=False)),
+            (b"; client_no_context_takeover", Deflation(writes_context=False)),
+            *((b"; server_max_window_bits=%d" % bits, Deflation(read_bits=bits))
+              for bits in range(8, 16)),
+            *((b"; client_max_window_bits=%d" % bits, Deflation(write_bits=bits))
+              for bits in range(9, 16)),
+            (b"; client_max_window_bits=9; server_max_window_bits=10; client_no_context_takeover"
+             b"; server_no_context_takeover", Deflation(10, 9, False, False)),
+        ],
+    )  # fmt: skip
+    def test_what_it_chose_is_agreed_on(self, parameters: bytes, deflation: Deflation) -> None:
+        handshake, request = self.offered()
+        line = b"Sec-WebSocket-Extensions: permessage-deflate" + parameters
+        assert handshake.receive(answer(request, line)) == b""
+        assert handshake.deflation == deflation
+
+    def test_none_is_agreed_on_where_it_chose_none(self) -> None:
+        handshake, request = self.offered()
+        assert handshake.receive(answer(request)) == b""
+        assert handshake.deflation is None
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"x-webkit-deflate-frame",
+            b"permessage-deflate, x-webkit-deflate-frame",
+            b"permessage-deflate, permessage-deflate",
+            *(b"permessage-deflate; " + parameter for parameter in (
+                b"unknown", b"client_max_window_bits", b"client_max_window_bits=7",
+                b"client_max_window_bits=8", b"client_max_window_bits=16",
+                b"server_max_window_bits", b"server_max_window_bits=7",
+                b"server_max_window_bits=16", b"server_no_context_takeover=1",
+                b"client_no_context_takeover; client_no_context_takeover",
+                b"server_max_window_bits=9; server_max_window_bits=9")),
+            b"permessage-deflate;",
+            b"a b",
+        ],
+    )  # fmt: skip
+    def test_what_was_not_offered_or_is_impossible_is_refused(self, line: bytes) -> None:
+        handshake, request = self.offered()
+        with pytest.raises(HandshakeError) as caught:
+            handshake.receive(answer(request, b"Sec-WebSocket-Extensions: " + line))
+        assert caught.value.code == "handshake-refused"
+        assert handshake.deflation is None

@@ -36,7 +36,12 @@ HEAD_MAX = 16384
 """The longest head in bytes, its empty line included."""
 HEADERS_MAX = 128
 """Most header lines of a head."""
+TEXT_MAX = 200
+"""Most characters of a peer's text in an error."""
 _FORBIDDEN = frozenset("\r\n\0")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\t -~]*")
+_TOKEN = re.compile(r"[!-~]+")
 _STATUS = re.compile(rb"HTTP/1\.1 ([1-5]\d\d)[ \r]")
 
 
@@ -148,6 +153,8 @@ class ClientHandshake:
         for name, value in (headers or {}).items():
             if _FORBIDDEN & set(name + value):
                 raise UsageError(f"header {name!r} holds a line break or NUL")
+            if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
+                raise UsageError(f"header {name!r} holds what no header of ASCII may")
             request.headers[name] = value
         self._protocol.send_request(request)
 
@@ -171,7 +178,7 @@ class ClientHandshake:
         status = _STATUS.match(head)
         if status and status[1] != b"101":  # told here, for its body is not read
             line = head.partition(b"\r\n")[0].decode("latin-1")
-            raise HandshakeError("handshake-refused", 0, f"answered with {line}")
+            raise _refusal(f"answered with {line}")
         self._protocol.receive_data(head)
         if self._protocol.state is not State.OPEN:
             raise _refusal(self._protocol.handshake_exc)
@@ -185,6 +192,7 @@ class ServerHandshake:
 
     Args:
         token: a client must send ``Authorization: Bearer TOKEN``; ``None``: anybody may connect.
+            It is printable ASCII without spaces, and stands in no error and no answer.
         origins: allowed values of ``Origin``, that is web pages; a client that sends none is no
             page. Empty: no page.
         hosts: allowed values of ``Host``, against pages that renamed their own host to this one;
@@ -194,6 +202,9 @@ class ServerHandshake:
     Attributes:
         path: what the client asked for, once the request was received.
         deflation: what was agreed, once the request was received; ``None``: nothing.
+
+    Raises:
+        UsageError: the token cannot be sent in a header.
     """
 
     def __init__(
@@ -204,10 +215,13 @@ class ServerHandshake:
         hosts: Sequence[str] | None = None,
         takes_deflate: bool = False,
     ) -> None:
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise UsageError("a token is printable ASCII without spaces, of one character or more")
         extensions = [ServerPerMessageDeflateFactory()] if takes_deflate else None
         allowed = [None, *(Origin(origin) for origin in origins)]
         self._protocol = ServerProtocol(origins=allowed, extensions=extensions)
         self._head = _Head()
+        self._answer = b""
         self._token = None if token is None else f"Bearer {token}".encode()
         self._hosts = hosts
         self.path = ""
@@ -233,37 +247,63 @@ class ServerHandshake:
         self._protocol.receive_data(head)
         requests = self._protocol.events_received()
         if not requests:
-            self._reject(HTTPStatus.BAD_REQUEST)
+            self._take_answer()  # to lines that are too long the library gives one
+            if not self._answer:
+                self._reject(HTTPStatus.BAD_REQUEST)
             raise _refusal(self._protocol.handshake_exc)
         request = cast(Request, requests[0])
         self.path = request.path
         response = self._response_to(request)
         self._protocol.send_response(response)
+        self._take_answer()
         if self._protocol.state is not State.OPEN:
-            text = f"answered with {response.status_code} {response.reason_phrase}"
-            raise HandshakeError("handshake-refused", 0, text)
+            raise _refusal(f"answered with {response.status_code} {response.reason_phrase}")
         self.deflation = _deflation_of(self._protocol)
         return rest
 
     def answer(self) -> bytes:
         """Return the bytes of the answer, once."""
-        return b"".join(self._protocol.data_to_send())
+        answer, self._answer = self._answer, b""
+        return answer
 
     def _response_to(self, request: Request) -> Response:
-        given = request.headers.get_all("Authorization")
+        headers = request.headers
+        given = headers.get_all("Authorization")
         if self._token is not None and not (
             len(given) == 1
             and hmac.compare_digest(given[0].encode("utf-8", "surrogateescape"), self._token)
         ):
-            return self._protocol.reject(HTTPStatus.UNAUTHORIZED, "a token is needed\n")
-        if self._hosts is not None and request.headers.get("Host") not in self._hosts:
+            response = self._protocol.reject(HTTPStatus.UNAUTHORIZED, "a token is needed\n")
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        hosts = headers.get_all("Host")
+        if len(hosts) != 1:
+            return self._protocol.reject(HTTPStatus.BAD_REQUEST, "one Host is needed\n")
+        if self._hosts is not None and hosts[0] not in self._hosts:
             return self._protocol.reject(HTTPStatus.FORBIDDEN, "not a host of this server\n")
+        if any(not value.isascii() for name, value in headers.raw_items() if _is_read(name)):
+            return self._protocol.reject(HTTPStatus.BAD_REQUEST, "a header is not ASCII\n")
+        if any(version != "13" for version in headers.get_all("Sec-WebSocket-Version")):
+            response = self._protocol.reject(HTTPStatus.UPGRADE_REQUIRED, "version 13 is spoken\n")
+            response.headers["Upgrade"] = "websocket"
+            response.headers["Sec-WebSocket-Version"] = "13"
+            return response
         return self._protocol.accept(request)
 
     def _reject(self, status: HTTPStatus) -> None:
-        self._protocol.send_response(self._protocol.reject(status, f"{status.phrase}\n"))
+        self._answer = self._protocol.reject(status, f"{status.phrase}\n").serialize()
+
+    def _take_answer(self) -> None:
+        self._answer += b"".join(self._protocol.data_to_send())
 
 
-def _refusal(error: Exception | None) -> HandshakeError:
-    text = str(error) if isinstance(error, InvalidHandshake) else repr(error)
-    return HandshakeError("handshake-refused", 0, text)
+def _is_read(name: str) -> bool:
+    """Return whether the value of a header is looked at by the library."""
+    name = name.lower()
+    return name in ("connection", "upgrade", "origin") or name.startswith("sec-websocket-")
+
+
+def _refusal(why: str | Exception | None) -> HandshakeError:
+    text = str(why) if isinstance(why, str | InvalidHandshake) else repr(why)
+    shown = "".join(char if char.isprintable() else "?" for char in text[:TEXT_MAX])
+    return HandshakeError("handshake-refused", 0, shown)
