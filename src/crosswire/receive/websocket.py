@@ -4,10 +4,11 @@ For what speaks WebSocket and is no market data feed: servers of signals, client
 feed's bytes go through :class:`~crosswire.receive.LineProtocol` to a line instead.
 
 Rules:
-1. The upgrade has one deadline, however slowly its bytes drip.
-2. A server ends the TCP connection once both closes were sent; a client waits for that, both for
-   no longer than ``close_limit_s``.
+1. The upgrade has one deadline, however slowly its bytes drip; a TLS handshake before it counts.
+2. A server ends the TCP connection once both closes were sent; a client waits for that. From the
+   first of them on, or the end of the stream, all is over within ``close_limit_s``.
 3. While the peer does not read what we write, nothing more is read from it.
+4. Once the end has begun, no message is handed over; behind the peer's close nothing is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from ..connection import Connection, ConnectionState, Opcode
-from ..errors import HandshakeError, VenueError
+from ..errors import HandshakeError, UsageError, VenueError
 from ..handshake import HEAD_MAX, ClientHandshake, ServerHandshake
 from ..seam import Seam
 
@@ -45,8 +46,9 @@ class WebSocket(asyncio.BufferedProtocol):
 
     Attributes:
         connection: the codec, once the upgrade was made.
-        opened: done when the upgrade was made; raises HandshakeError.
+        opened: done when the upgrade was made; raises HandshakeError. Cancelling it gives up.
         ended: done when the transport is gone; its result is the (close code, reason) of the peer.
+            Several may wait for it: with ``asyncio.wait`` or behind ``asyncio.shield``.
     """
 
     connection: Connection
@@ -65,14 +67,16 @@ class WebSocket(asyncio.BufferedProtocol):
         self.handshake = handshake
         self._seam = seam
         self._on_message = on_message
+        self._handshake_limit_s = handshake_limit_s
         self._close_limit_s = close_limit_s
         self._limits = limits
         self._is_open = False
+        self._is_ending = False
         self._head = memoryview(bytearray(HEAD_MAX))
         self._transport: asyncio.Transport | None = None
         self._deadline = seam.later(handshake_limit_s, self._give_up)
         self.opened: asyncio.Future[None] = loop.create_future()
-        self.opened.add_done_callback(_retrieve)
+        self.opened.add_done_callback(self._take_opened)
         self.ended: asyncio.Future[tuple[int, str]] = loop.create_future()
 
     # ---- asyncio's side
@@ -80,21 +84,26 @@ class WebSocket(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports do not derive from asyncio.Transport
         self._transport = cast(asyncio.Transport, transport)
+        if self.opened.done():  # given up before, as where the TLS handshake took too long
+            self._transport.abort()
+            return
         self._transport.set_write_buffer_limits(WRITE_MAX)
         if isinstance(self.handshake, ClientHandshake):
             self._transport.write(self.handshake.request())
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self.connection.window() if self._is_open else self._head
+        return self.connection.window() if self._reads_frames() else self._head
 
     def buffer_updated(self, nbytes: int) -> None:
-        if not self._is_open:
+        if self._reads_frames():
+            self.connection.received(nbytes, self._seam.monotonic_ns())
+            self._take()
+        elif not self.opened.done():
             self._receive_head(self._head[:nbytes])
-            return
-        self.connection.received(nbytes, self._seam.monotonic_ns())
-        self._take()
 
     def eof_received(self) -> bool:
+        if self._is_open:
+            self._limit_end()
         return False
 
     def pause_writing(self) -> None:
@@ -108,9 +117,7 @@ class WebSocket(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
         self._transport = None
-        if not self.opened.done():
-            text = str(exc or "the connection was closed")
-            self.opened.set_exception(HandshakeError("handshake-cut", 0, text))
+        self._refuse("handshake-cut", str(exc or "the connection was closed"))
         code, reason = 1006, ""
         if self._is_open:
             self.connection.receive_eof()
@@ -127,38 +134,73 @@ class WebSocket(asyncio.BufferedProtocol):
         Raises:
             UsageError: the connection is not open.
         """
+        if not self._is_open:
+            raise UsageError("the connection is not open; nothing can be sent")
         self.connection.send(opcode, payload)
         self.flush()
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Begin the end; :attr:`ended` tells when it is over."""
+        """Begin the end; :attr:`ended` tells when it is over.
+
+        Raises:
+            UsageError: a code that may not be sent, or a reason longer than 123 bytes.
+        """
         if self._is_open:
             self.connection.close(code, reason)
             self.flush()
-        elif self._transport:
-            self._transport.abort()
+        else:
+            self._refuse("handshake-cut", "given up")
+            self._abort()
 
     def flush(self) -> None:
         """Write what was put in line in :attr:`connection`, and end what has come to its end."""
-        if self._transport is None or self._transport.is_closing():
+        if not self._is_open or self._transport is None or self._transport.is_closing():
             return
         if data := self.connection.data_to_send():
             self._transport.write(data)
         if self.connection.state is not ConnectionState.OPEN:
             self._end()
 
+    def _reads_frames(self) -> bool:
+        return self._is_open and self.connection.state is not ConnectionState.CLOSED
+
     def _end(self) -> None:
         assert self._transport
-        self._deadline.cancel()
-        self._deadline = self._seam.later(self._close_limit_s, self._give_up)
+        self._limit_end()
         is_over = self.connection.state is ConnectionState.CLOSED
         if is_over and (isinstance(self.handshake, ServerHandshake) or self.connection.error):
             self._transport.close()
 
+    def _limit_end(self) -> None:
+        """Let the end take ``close_limit_s`` from now, unless it has begun before."""
+        if not self._is_ending:
+            self._is_ending = True
+            self._deadline = self._seam.later(self._close_limit_s, self._abort)
+
     def _give_up(self) -> None:
-        """The upgrade or the end took too long."""
+        """The upgrade took too long."""
+        self._refuse("handshake-late", f"no upgrade within {self._handshake_limit_s:g} s")
+        self._abort()
+
+    def _abort(self) -> None:
+        """End at once; the transport, where there is one, tells when it is gone."""
+        self._deadline.cancel()
         if self._transport:
             self._transport.abort()
+        elif not self.ended.done():
+            self.ended.set_result((1006, ""))
+
+    def _refuse(self, code: str, text: str) -> None:
+        """Say that there was no upgrade, unless there was one or that was said."""
+        if not self.opened.done():
+            self.opened.set_exception(HandshakeError(code, 0, text))
+
+    def _take_opened(self, future: asyncio.Future[None]) -> None:
+        """Look at the result, which nobody else may do; who cancelled it wants no connection."""
+        if not future.cancelled():
+            future.exception()
+        elif not self._is_open:
+            self._abort()
 
     def _receive_head(self, data: memoryview) -> None:
         assert self._transport
@@ -197,7 +239,8 @@ class WebSocket(asyncio.BufferedProtocol):
         """Hand over what came, and write what that gave."""
         while (message := self.connection.next_message()) is not None:
             opcode, payload = message
-            if opcode not in (Opcode.TEXT, Opcode.BINARY):
+            is_message = opcode in (Opcode.TEXT, Opcode.BINARY)
+            if not is_message or self.connection.state is not ConnectionState.OPEN:
                 continue
             try:
                 self._on_message(self, opcode, payload)
@@ -205,9 +248,3 @@ class WebSocket(asyncio.BufferedProtocol):
                 _log.exception("on_message raised; the connection is closed")
                 self.connection.close(1011, "internal error")
         self.flush()
-
-
-def _retrieve(future: asyncio.Future[None]) -> None:
-    """Look at the result, which nobody else may do."""
-    if not future.cancelled():
-        future.exception()
