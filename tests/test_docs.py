@@ -62,7 +62,13 @@ def test_the_end_of_a_demo_in_the_readme_is_as_a_demo_prints_it() -> None:
          "lost", "opportunities", "signals"), 0
     )  # fmt: skip
     venues = {name: {"messages": 0, "gaps": 0, "reconnects": 0} for name in venue_names()}
-    report = {**numbers, "wire_to_signal_ns": times, "rx_to_signal_ns": times, "venues": venues}
+    report = {
+        **numbers,
+        "wire_to_signal_ns": times,
+        "rx_to_signal_ns": times,
+        "venues": venues,
+        "problems": [],
+    }
     summary = Demo(DemoOptions(), say=print).summary(report)
     assert blank(shown) == blank(summary)
 

@@ -475,6 +475,7 @@ class Demo:
             "rx_to_signal_ns": _without_count(runtime.engine.rx_to_signal_ns()),
             "stages_ns": {k: _without_count(v) for k, v in runtime.engine.stages_ns().items()},
             "venues": self._venues,
+            "problems": self.problems,
         }
 
     def summary(self, report: dict[str, Any]) -> str:
@@ -496,7 +497,7 @@ class Demo:
             )
         for reasons in (self.verdict.vanished, self.verdict.offline):
             lines += [f"plant {n} left no trace: {why}" for n, why in reasons.items()]
-        lines += [f"! {text}" for text in self.problems]
+        lines += [f"! {text}" for text in report["problems"]]
         return "\n".join(lines)
 
     @property
