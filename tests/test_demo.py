@@ -505,10 +505,29 @@ async def test_a_demo_of_6_seconds_is_right(monkeypatch: pytest.MonkeyPatch) -> 
     assert all(fields["state"] == "live" for fields in report["venues"].values())
     assert all(fields["reconnects"] == 0 for fields in report["venues"].values())
     assert sum(fields["messages"] for fields in report["venues"].values()) >= report["messages"]
+    assert report["problems"] == []
     assert "false 0" in demo.summary(report)
 
 
-async def test_broken_connections_are_mended_and_wrong_engines_are_found_at_the_same_time() -> None:
+async def test_broken_connections_are_mended() -> None:
+    for seed in (
+        31,
+        37,
+        38,
+    ):  # a machine too busy for a proof gets another chance, nothing else does
+        demo, report = await demo_of(seconds=6.0, seed=seed, faults=("cut", "refuse"))
+        if not demo.problems or "proves too little" not in demo.problems[-1]:
+            break
+    assert demo.is_right, demo.problems
+    assert (report["missed"], report["false"], report["lost"]) == (0, 0, 0)
+    assert report["found"] == report["planted"] >= 6
+    assert report["planted"] + report["vanished"] + report["offline"] == 9
+    for fields in report["venues"].values():
+        assert 1 <= fields["gaps"] == fields["reconnects"] <= 2
+        assert fields["state"] == "live"
+
+
+async def test_wrong_engines_are_found() -> None:
     def without_pairs(runtime: Runtime) -> None:
         runtime.engine.set_pairs([])
 
@@ -535,26 +554,17 @@ async def test_broken_connections_are_mended_and_wrong_engines_are_found_at_the_
         for session in runtime.sessions.values():
             session._delay = lambda: 1e9  # type: ignore[method-assign]
 
-    mended, left, silent, lossy, deaf, half = await asyncio.gather(
-        demo_of(seconds=6.0, seed=31, faults=("cut", "refuse")),
+    left, silent, lossy, deaf, half = await asyncio.gather(
         demo_of(gone, seconds=2.0, seed=36, faults=("cut",)),
         demo_of(without_pairs, seconds=2.0, seed=32),
         demo_of(forgetful, seconds=2.0, seed=33),
         demo_of(unsubscribed, seconds=2.0, seed=34),
         demo_of(half_deaf, seconds=2.0, seed=35),
     )
-    demo, report = mended
-    assert demo.is_right, demo.problems
-    assert (report["missed"], report["false"], report["lost"]) == (0, 0, 0)
-    assert report["found"] == report["planted"] >= 6
-    assert report["planted"] + report["vanished"] + report["offline"] == 9
-    for fields in report["venues"].values():
-        assert 1 <= fields["gaps"] == fields["reconnects"] <= 2
-        assert fields["state"] == "live"
     assert not left[0].is_right
     for name, fields in left[1]["venues"].items():
         assert (fields["gaps"], fields["reconnects"]) == (1, 0)
-        assert f"{name}: it was not connected at the end" in left[0].problems
+        assert f"{name}: it was not connected at the end" in left[1]["problems"]
         assert f"{name}: 0 reconnects after 1 cuts" in left[0].problems
         assert f"{name}: backing-off at the end, not live" in left[0].problems
     assert silent[1]["missed"] > 0
