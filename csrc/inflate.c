@@ -5,7 +5,7 @@
 
 /* What zlib counts in data_type when a block has just ended at the end of a byte: RFC 7692's tail
  * must lead there and nowhere else. */
-enum { AT_BLOCK_END = 128 };
+enum { AT_BLOCK_END = 128, LEFT_BITS = 63 };
 
 enum { STEP = 64 * 1024 };
 
@@ -67,11 +67,12 @@ static void stream_ended(cw_inflate *self) {
     }
 }
 
-/* One call of zlib, with next_in .. avail_out set. */
-static int step(cw_inflate *self) {
+/* One call of zlib, with next_in .. avail_out set; a flush of Z_BLOCK also stops it between two
+ * blocks. */
+static int step(cw_inflate *self, int flush) {
     z_stream *z = self->stream;
     uInt had = z->avail_in;
-    int result = inflate(z, Z_SYNC_FLUSH);
+    int result = inflate(z, flush);
     if (z->avail_in != had) self->is_bare = 0;
     switch (result) {
     case Z_OK:
@@ -82,8 +83,27 @@ static int step(cw_inflate *self) {
     }
 }
 
-int cw_inflate_feed(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
-                    size_t room, size_t *made) {
+/* Between two messages: the next begins with an empty window, or with the one there is. */
+static void begin_message(cw_inflate *self) {
+    if (!self->keeps_context) (void)inflateReset(self->stream);
+    self->is_bare = 1;
+    self->is_done = self->is_behind = 0;
+}
+
+/* Whether zlib, between two blocks, has nothing before it but the head of an empty stored block:
+ * three bits 0, and what fills the byte. `p` is the whole input, of which zlib has the last
+ * avail_in bytes to come, and of those before them the highest bits. */
+static int is_at_last_head(const z_stream *z, const uint8_t *p, size_t n) {
+    uint32_t bits = ((uint32_t)z->data_type & LEFT_BITS) + 8 * z->avail_in, left;
+    if ((z->data_type & ~LEFT_BITS) != AT_BLOCK_END || bits < 3 || bits > 10 || n < 2) return 0;
+    left = (uint32_t)(p[n - 2] | p[n - 1] << 8) >> (16 - bits);
+    return (left & 7) == 0;
+}
+
+/* As cw_inflate_feed; where the input is the rest of a message, *is_over tells that its end was
+ * seen, and the next may begin. */
+static int feed(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
+                size_t room, size_t *made, int *is_over) {
     z_stream *z = self->stream;
     *used = *made = 0;
     if (!z) return CW_E_INFLATE;
@@ -98,13 +118,39 @@ int cw_inflate_feed(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, 
         z->avail_in = given;
         z->next_out = out + *made;
         z->avail_out = lent;
-        code = step(self);
+        code = step(self, is_over ? Z_BLOCK : Z_SYNC_FLUSH);
         *used += given - z->avail_in;
         *made += lent - z->avail_out;
-        self->is_behind = z->avail_out == 0;
+        self->is_behind = z->avail_out == 0 || (is_over && z->data_type & AT_BLOCK_END);
         if (code != CW_OK) return code;
+        if (is_over && n - *used == z->avail_in && is_at_last_head(z, p, n)) {
+            *used = n;
+            *is_over = 1;
+            return CW_OK;
+        }
     }
     return CW_OK;
+}
+
+int cw_inflate_feed(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
+                    size_t room, size_t *made) {
+    return feed(self, p, n, used, out, room, made, NULL);
+}
+
+int cw_inflate_last(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
+                    size_t room, size_t *made) {
+    int is_over = 0, is_raw = self->form == CW_INFLATE_RAW, code;
+    size_t more;
+    code = feed(self, p, n, used, out, room, made, is_raw ? &is_over : NULL);
+    if (code != CW_OK) return code;
+    if (is_over) {
+        (void)inflateResetKeep(self->stream); /* as if zlib had read that head, and the tail */
+        begin_message(self);
+        return CW_OK;
+    }
+    code = cw_inflate_end(self, room > *made ? out + *made : NULL, room - *made, &more);
+    *made += more;
+    return code;
 }
 
 /* Whether the tail that the sender took off completes the message. It is an empty block, so no
@@ -117,7 +163,7 @@ static int tail_fits(cw_inflate *self) {
     z->avail_in = sizeof TAIL;
     z->next_out = &nothing;
     z->avail_out = 0;
-    if (step(self) != CW_OK || z->avail_in) return 0;
+    if (step(self, Z_SYNC_FLUSH) != CW_OK || z->avail_in) return 0;
     return self->is_bare || z->data_type == AT_BLOCK_END;
 }
 
@@ -127,8 +173,6 @@ int cw_inflate_end(cw_inflate *self, uint8_t *out, size_t room, size_t *made) {
     if (code != CW_OK) return code;
     if (self->form == CW_INFLATE_RAW ? !tail_fits(self) : !self->is_done)
         return fail(self, self->broken ? self->broken : CW_E_INFLATE);
-    if (!self->keeps_context) (void)inflateReset(self->stream);
-    self->is_bare = 1;
-    self->is_done = self->is_behind = 0;
+    begin_message(self);
     return CW_OK;
 }

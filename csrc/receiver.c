@@ -152,16 +152,16 @@ static int copy(cw_receiver *self, const uint8_t *p, uint32_t n) {
     return keep(self, n);
 }
 
-/* Read n bytes of a compressed message at p into the assembly, or its end where p is NULL. One byte
- * above message_max, which the guard has room for, tells that the message is too big. */
-static int expand(cw_receiver *self, const uint8_t *p, size_t n) {
+/* Read n bytes of a compressed message at p into the assembly. One byte above message_max, which
+ * the guard has room for, tells that the message is too big. */
+static int expand(cw_receiver *self, const uint8_t *p, size_t n, int is_last) {
     size_t used = 0;
     for (;;) {
         uint32_t end = capacity(self) + (capacity(self) == self->message_max);
         size_t taken = 0, made, room = end - self->assembled;
         uint8_t *to = assembly(self) + self->assembled;
-        int code = p ? cw_inflate_feed(&self->inflate, p + used, n - used, &taken, to, room, &made)
-                     : cw_inflate_end(&self->inflate, to, room, &made);
+        int code = (is_last ? cw_inflate_last : cw_inflate_feed)(&self->inflate, p + used, n - used,
+                                                                 &taken, to, room, &made);
         int kept = keep(self, (uint32_t)made);
         used += taken;
         if (kept != CW_OK) return kept;
@@ -197,8 +197,6 @@ static int begin_stream(cw_receiver *self, const cw_frame *frame) {
 
 /* The message in the assembly has no more frames. */
 static int take_assembled(cw_receiver *self, cw_message *out) {
-    int code = self->is_compressed ? expand(self, NULL, 0) : CW_OK;
-    if (code != CW_OK) return code;
     if (self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
         return fail(self, CW_E_UTF8, 0);
     *out = (cw_message){assembly(self), 0, self->assembled, self->opcode, 0, {0}};
@@ -216,7 +214,7 @@ static int stream(cw_receiver *self, cw_message *out) {
     if (self->is_compressed) {
         if (self->streamed.is_masked)
             self->ops->mask(p, n, self->streamed.mask, self->streamed_len);
-        code = expand(self, p, n);
+        code = expand(self, p, n, n == left && self->streamed.is_final);
     } else {
         code = copy(self, p, n);
     }

@@ -130,16 +130,19 @@ typedef struct cutting {
     size_t cut_count, room;
 } cutting;
 
+typedef int reader(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
+                   size_t room, size_t *made);
+
 /* Read on until all of [p, p + n) is taken; the output goes to `out`, which may not become longer
  * than `most` bytes (CW_FULL then). */
-static int read_piece(cw_inflate *self, const uint8_t *p, size_t n, size_t room, bytes *out,
-                      size_t most, size_t *at) {
+static int read_piece(reader *read, cw_inflate *self, const uint8_t *p, size_t n, size_t room,
+                      bytes *out, size_t most, size_t *at) {
     uint8_t *in = malloc(n ? n : 1), *to = malloc(room ? room : 1);
     size_t from = 0, used, made;
     int code;
     if (n) memcpy(in, p, n);
     do {
-        code = cw_inflate_feed(self, n > from ? in + from : NULL, n - from, &used, to, room, &made);
+        code = read(self, n > from ? in + from : NULL, n - from, &used, to, room, &made);
         CHECK(used <= n - from && made <= room);
         CHECK(code != CW_OK || used == n - from);
         CHECK(code != CW_FULL || made == room);
@@ -166,14 +169,17 @@ static int read_end(cw_inflate *self, size_t room, bytes *out, size_t most) {
     return code;
 }
 
-/* Read a whole message; *at is where an error stands. */
+/* Read a whole message, its last piece by cw_inflate_last where the number of pieces is odd, and
+ * otherwise by cw_inflate_feed and cw_inflate_end; *at is where an error stands. */
 static int read_message(cw_inflate *self, const uint8_t *p, cutting cut, bytes *out, size_t most,
                         size_t *at) {
     size_t from = 0;
     *at = 0;
     for (size_t i = 0; i < cut.cut_count; i++) {
-        int code = read_piece(self, p + from, cut.cuts[i] - from, cut.room, out, most, at);
-        if (code != CW_OK) return code;
+        int is_last = i + 1 == cut.cut_count && cut.cut_count % 2;
+        int code = read_piece(is_last ? cw_inflate_last : cw_inflate_feed, self, p + from,
+                              cut.cuts[i] - from, cut.room, out, most, at);
+        if (code != CW_OK || is_last) return code;
         from = cut.cuts[i];
     }
     return read_end(self, cut.room, out, most);

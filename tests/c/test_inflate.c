@@ -44,17 +44,18 @@ typedef struct message {
 } message;
 #define MESSAGE(packed, text) {packed, sizeof packed - 1, text}
 
-/* Read the messages one after the other, the first cut at `a` and `b`. */
+/* Read the messages one after the other, the first cut at `a` and `b`; `ends` 1: its end comes
+ * behind its last piece. */
 static void check_cut(const message *m, size_t count, int keeps_context, size_t a, size_t b,
-                      size_t room) {
+                      size_t room, size_t ends) {
     ledger l;
     cw_inflate inflate;
     CHECK_EQ(cw_inflate_open(&inflate, ledger_lend(&l, NEVER), CW_INFLATE_RAW, 15, keeps_context),
              CW_OK);
     for (size_t i = 0; i < count; i++) {
-        size_t cuts[] = {a, b, m[i].packed_n}, at;
+        size_t cuts[] = {a, b, m[i].packed_n, m[i].packed_n}, at;
         bytes out = {0};
-        cutting cut = i == 0 ? (cutting){cuts, 3, room} : (cutting){cuts + 2, 1, room};
+        cutting cut = i == 0 ? (cutting){cuts, 3 + ends, room} : (cutting){cuts + 2, 1, room};
         check_note("message %zu, cut at %zu and %zu, room %zu", i, a, b, room);
         CHECK_EQ(read_message(&inflate, (const uint8_t *)m[i].packed, cut, &out, MUCH, &at), CW_OK);
         CHECK_EQ(out.n, strlen(m[i].text));
@@ -69,7 +70,8 @@ static void check_messages(const message *m, size_t count, int keeps_context) {
     for (size_t a = 0; a <= m[0].packed_n; a++)
         for (size_t b = a; b <= m[0].packed_n; b++)
             for (size_t room = 1; room <= 6; room += 1 + room)
-                check_cut(m, count, keeps_context, a, b, room);
+                for (size_t ends = 0; ends < 2; ends++)
+                    check_cut(m, count, keeps_context, a, b, room, ends);
 }
 
 /* ---------------------------------------------------------------- RFC 7692 section 7.2.3 */

@@ -26,5 +26,7 @@ cdef extern from "crosswire/inflate.h" nogil:
                         int window_bits, int keeps_context) noexcept
     int cw_inflate_feed(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
                         size_t room, size_t *made) noexcept
+    int cw_inflate_last(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
+                        size_t room, size_t *made) noexcept
     int cw_inflate_end(cw_inflate *self, uint8_t *out, size_t room, size_t *made) noexcept
     void cw_inflate_close(cw_inflate *self) noexcept

@@ -31,7 +31,7 @@ typedef struct cw_inflate {
     uint8_t keeps_context;
     uint8_t is_bare;   /* no byte since the message, or a deflate stream inside it, began */
     uint8_t is_done;   /* gzip, zlib: the member is whole */
-    uint8_t is_behind; /* the last call filled its room; there may be more to come */
+    uint8_t is_behind; /* there may be output without more input */
 } cw_inflate;
 
 /* Make ready for the first message. `heap` is lent until cw_inflate_close: about 10 KiB at once,
@@ -68,6 +68,12 @@ int cw_inflate_open(cw_inflate *self, const cw_heap *heap, cw_inflate_form form,
  * RAW: a deflate stream that ends inside a message (BFINAL, RFC 7692 7.2.3.4) is followed by
  * another, which may refer back into it. */
 int cw_inflate_feed(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
+                    size_t room, size_t *made);
+
+/* Read the last piece of a message: as cw_inflate_feed, and where that says CW_OK, cw_inflate_end.
+ * CW_FULL: call again with the input from *used on, be it empty, and with new room. It is there
+ * because it is faster: a message's end is seen without asking zlib once more. */
+int cw_inflate_last(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, uint8_t *out,
                     size_t room, size_t *made);
 
 /* The message is over. What was held back for lack of room comes first, as by cw_inflate_feed.

@@ -3,8 +3,9 @@
  * RFC 6455 sections 5 to 8, both roles. Bytes are written at the tail of the receive buffer;
  * cw_receiver_next gives one message or control frame at a time. A message that came in one frame
  * is a view of the receive buffer, unmasked in place. Fragments, frames larger than the buffer and
- * compressed messages (permessage-deflate, RFC 7692) are put together in the assembly: up to small_size bytes in a block lent at the start,
- * beyond that in one of the heap, which is given back with the next call.
+ * compressed messages (permessage-deflate, RFC 7692) are put together in the assembly: up to
+ * small_size bytes in a block lent at the start, beyond that in one of the heap, which is given
+ * back with the next call.
  *
  * Text is checked as it arrives, so a bad byte ends the connection before the rest of its frame
  * comes. The first error is the last: the connection must be failed with
