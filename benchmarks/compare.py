@@ -13,12 +13,15 @@ receive/loopback-*/PEER    the same with binary frames, with other reads, or dec
 unmask/SIZE/PEER           unmasking in place, called from Python
 utf8/4KiB/PEER             text of several alphabets checked, called from Python
 inflate/147B-*/zlib        tickers of about 147 bytes out of permessage-deflate, from Python
+kernel/*                   single kernels as kernels call them, in C, in data that caches hold:
+                           frame headers and unmasking beside memcpy, the check for ASCII as a
+                           share of decoding, inflate beside Python's zlib
 =========================  =====================================================================
 
 A name ending in ``@LEVEL`` forces that instruction-set level; all others take the best one.
 
-Exit: 0 done, 1 ours lost messages or does not agree with a peer on the signals, 2 usage, 3 a peer
-is missing.
+Exit: 0 done, 1 ours lost messages, does not agree with a peer on the signals, or a C compiler is
+not there for the rows of kernels, 2 usage, 3 a peer is missing.
 """
 
 from __future__ import annotations
@@ -31,12 +34,14 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from crosswire.capture import read_jsonl
 from crosswire.codec import Inflate, mask, utf8_error
 from crosswire.engine import isa_levels
 
-from . import common, loopback, peers
+from . import common, kernels, loopback, peers
 from .common import Sample, Side
 
 KIB_64 = 65536
@@ -442,11 +447,11 @@ INFLATE = (
 )
 
 
-def _packed(keeps_context: bool) -> list[bytes]:
+def _packed(messages: Sequence[bytes], keeps_context: bool) -> list[bytes]:
     """Return the messages as a sender compresses them, by zlib and not by us."""
     packer = zlib.compressobj(6, zlib.DEFLATED, -15)
     found = []
-    for message in common.combined():
+    for message in messages:
         own = packer if keeps_context else zlib.compressobj(6, zlib.DEFLATED, -15)
         found.append((own.compress(message) + own.flush(zlib.Z_SYNC_FLUSH))[:-4])
     return found
@@ -454,7 +459,7 @@ def _packed(keeps_context: bool) -> list[bytes]:
 
 def _inflate_sides(keeps_context: bool) -> tuple[peers.Job, peers.Job]:
     """Both read every message again and again: the first refers to nothing before it."""
-    packed = _packed(keeps_context)
+    packed = _packed(common.combined(), keeps_context)
     read = Inflate(keeps_context=keeps_context).message
     ours = peers.each(read, packed)
     if [read(data) for data in packed] != list(common.combined()):
@@ -483,6 +488,120 @@ def _inflate_cases() -> Iterator[Case]:
         )
 
 
+# ------------------------------------------------------------------ single kernels
+
+BLOCKS, TIMES = 100, 200
+SMALL = 130
+RECORDED = (
+    Path(__file__).parent.parent / "examples" / "data" / "binance-btcusdt-2024-08-08.jsonl.gz"
+)
+
+
+def _in_turns(ours: Callable[[], object], peer: Callable[[], object], effort: Effort) -> Sample:
+    return common.interleave(Side(ours), Side(peer), BLOCKS * TIMES, windows=effort.windows)
+
+
+def _headers_against_copy(effort: Effort) -> Sample:
+    frames = bytearray(common.frames([bytes(SMALL)] * BLOCKS))
+    return _in_turns(
+        kernels.walk_headers(frames, BLOCKS * SMALL, TIMES),
+        kernels.copy_blocks(bytearray(BLOCKS * SMALL), SMALL, TIMES),
+        effort,
+    )
+
+
+def _small_masks_against_copy(effort: Effort) -> Sample:
+    return _in_turns(
+        kernels.unmask_blocks(bytearray(BLOCKS * SMALL), SMALL, TIMES),
+        kernels.copy_blocks(bytearray(BLOCKS * SMALL), SMALL, TIMES),
+        effort,
+    )
+
+
+def _large_masks_against_copy(effort: Effort) -> Sample:
+    return common.interleave(
+        Side(kernels.unmask_blocks(bytearray(KIB_64), KIB_64, TIMES)),
+        Side(kernels.copy_blocks(bytearray(KIB_64), KIB_64, TIMES)),
+        TIMES,
+        windows=effort.windows,
+    )
+
+
+def _ascii_within_decoding(effort: Effort) -> Sample:
+    messages = common.book_tickers()[:1000]
+    size = len(messages[0])
+    _, line = common.quotes_line("binance", common.SYMBOLS)
+    data = common.frames(messages)
+    check = kernels.check_ascii(bytearray(b"x" * (size * BLOCKS)), size, TIMES)
+
+    def decode() -> None:
+        for _ in range(BLOCKS * TIMES // len(messages)):
+            line.feed(data, 1, 1)
+
+    return _in_turns(check, decode, effort)
+
+
+def _recorded() -> list[bytes]:
+    """Return the best bids and offers of the recording that comes with the project."""
+    frames = read_jsonl(RECORDED)
+    return [frame.payload for frame in frames if b"@bookTicker" in frame.payload]
+
+
+def _inflate_in_c(messages: Sequence[bytes], keeps_context: bool, effort: Effort) -> Sample:
+    packed = _packed(messages, keeps_context)
+    size = sum(map(len, messages))
+    return common.interleave(
+        Side(kernels.inflate_messages(packed, size, keeps_context=keeps_context)),
+        Side((peers.zlib_kept if keeps_context else peers.zlib_anew)(packed)),
+        len(messages),
+        windows=effort.windows,
+    )
+
+
+def _kernel_cases() -> Iterator[Case]:
+    memcpy = "memcpy"
+    for name, peer, method, work in (
+        (
+            "header/memcpy",
+            memcpy,
+            "cw_frame_read; peer: a copy of 130 bytes",
+            _headers_against_copy,
+        ),
+        (
+            "unmask-130B/memcpy",
+            memcpy,
+            "130 bytes in place; peer: a copy",
+            _small_masks_against_copy,
+        ),
+        ("unmask-64KiB/memcpy", memcpy, "64 KiB in place; peer: a copy", _large_masks_against_copy),
+        (
+            "ascii-105B/decode",
+            "Line.feed of bookTickers",
+            "the check for ASCII; peer: all of frames to rows, this check in it",
+            _ascii_within_decoding,
+        ),
+    ):
+        yield Case(f"kernel/{name}", "", peer, method, work)
+    for name, keeps_context in (("takeover", True), ("no-takeover", False)):
+        for kind, messages in (("one-symbol", _recorded), ("64-symbols", common.combined)):
+
+            def measure(
+                effort: Effort,
+                messages: Callable[[], Sequence[bytes]] = messages,
+                keeps_context: bool = keeps_context,
+            ) -> Sample:
+                return _inflate_in_c(messages(), keeps_context, effort)
+
+            yield Case(
+                f"kernel/inflate-{kind}-{name}/zlib",
+                "",
+                f"zlib {zlib.ZLIB_RUNTIME_VERSION} of Python {platform.python_version()}",
+                "as in the rows inflate/*, but ours without a call from Python: as the receiver "
+                "reads a compressed message. one-symbol: recorded; 64-symbols: combined()",
+                measure,
+            )
+
+
 # ------------------------------------------------------------------ rows
 
 
@@ -494,7 +613,13 @@ def cases() -> list[Case]:
         yield from _pipeline_cases(isa)
         yield from _unmask_cases(isa)
 
-    found = [*by_level(None), *_receive_cases(), *_utf8_cases(), *_inflate_cases()]
+    found = [
+        *by_level(None),
+        *_receive_cases(),
+        *_utf8_cases(),
+        *_inflate_cases(),
+        *_kernel_cases(),
+    ]
     for level in isa_levels():
         for case in by_level(level):
             found.append(
@@ -613,7 +738,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for i, case in enumerate(found, 1):
         try:
             row = measured(case, effort)
-        except DisagreementError as error:
+        except (DisagreementError, kernels.MissingCompilerError) as error:
             _say(f"{case.name}: {error}")
             if options.json:
                 print(json.dumps({"error": str(error), "name": case.name}))
