@@ -8,6 +8,7 @@
 #include "crosswire/inflate.h"
 #include "fixture.h"
 #include "ledger.h"
+#include "pen.h"
 
 /* ---- made by zlib; `bits` as deflateInit2 has it: -9..-15 raw, 9..15 zlib, 25..31 gzip ---- */
 
@@ -124,7 +125,7 @@ static void put_message_end(bits *self) {
 /* ---- read in pieces ---- */
 
 /* How a message is cut: input ends at `cuts` (rising, the last is its size), room is `room` bytes
- * each time. Every piece and every room is a heap block of its exact size. */
+ * each time. Every piece and every room is a block of its exact size. */
 typedef struct cutting {
     const size_t *cuts;
     size_t cut_count, room;
@@ -137,7 +138,8 @@ typedef int reader(cw_inflate *self, const uint8_t *p, size_t n, size_t *used, u
  * than `most` bytes (CW_FULL then). */
 static int read_piece(reader *read, cw_inflate *self, const uint8_t *p, size_t n, size_t room,
                       bytes *out, size_t most, size_t *at) {
-    uint8_t *in = malloc(n ? n : 1), *to = malloc(room ? room : 1);
+    static pen inputs, rooms;
+    uint8_t *in = pen_take(&inputs, n), *to = pen_take(&rooms, room);
     size_t from = 0, used, made;
     int code;
     if (n) memcpy(in, p, n);
@@ -150,13 +152,12 @@ static int read_piece(reader *read, cw_inflate *self, const uint8_t *p, size_t n
         from += used;
     } while (code == CW_FULL && out->n <= most);
     *at += from;
-    free(in);
-    free(to);
     return code;
 }
 
 static int read_end(cw_inflate *self, size_t room, bytes *out, size_t most) {
-    uint8_t *to = malloc(room);
+    static pen rooms;
+    uint8_t *to = pen_take(&rooms, room);
     size_t made;
     int code;
     do {
@@ -165,7 +166,6 @@ static int read_end(cw_inflate *self, size_t room, bytes *out, size_t most) {
         CHECK(code != CW_FULL || made == room);
         put(out, to, made);
     } while (code == CW_FULL && out->n <= most);
-    free(to);
     return code;
 }
 
