@@ -21,10 +21,11 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, P
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from crosswire.kernels.base cimport CW_NEED_MORE, CW_OK, cw_code_name, cw_code_text
-from crosswire.kernels.buffer cimport cw_buffer_size
+from crosswire.kernels.buffer cimport CW_GUARD_BEFORE, cw_buffer_size
 from crosswire.kernels.deflate cimport (
     cw_deflate, cw_deflate_bound, cw_deflate_close, cw_deflate_message, cw_deflate_open,
 )
@@ -40,7 +41,7 @@ from crosswire.kernels.receiver cimport (
     cw_receiver_init, cw_receiver_next, cw_receiver_open, cw_receiver_tail,
     cw_receiver_take_deflate, cw_receiver_terms,
 )
-from crosswire.records cimport _Block, c_heap, new_block
+from crosswire.records cimport _Block, new_block
 
 from .errors import UsageError, VenueError
 from .handshake import Deflation
@@ -83,15 +84,36 @@ _OPEN, _CLOSING, _CLOSED = ConnectionState.OPEN, ConnectionState.CLOSING, Connec
 @cython.final
 cdef class _Span:
     """Bytes of a receive buffer for Python, writable where the next ones go. It keeps their memory
-    and not the connection."""
+    and not the connection: what is kept too long is old, and never dangling."""
 
     cdef object owner
+    cdef void *large  # a block of the heap that came to be this span's own
     cdef uint8_t *start
-    cdef Py_ssize_t size
+    cdef Py_ssize_t size, users
     cdef bint is_read_only
+
+    def __dealloc__(self):
+        free(self.large)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self.start, self.size, self.is_read_only, flags)
+        self.users += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.users -= 1
+
+
+ctypedef void *(*_resize_type)(void *, void *, size_t) noexcept nogil
+
+
+cdef void *_resize(void *user, void *block, size_t size) noexcept:
+    """The heap of a connection. All calls hold the GIL."""
+    cdef Connection connection = <Connection>user
+    if size:
+        return realloc(block, size)
+    if connection.shown is None or block != connection.shown_block or connection._hide():
+        free(block)
+    return NULL
 
 
 @cython.no_gc_clear  # the collector would take the receiver's memory from under __dealloc__
@@ -125,6 +147,9 @@ cdef class Connection:
     cdef bint is_server
     cdef uint32_t read_size
     cdef _Span tail
+    cdef void *shown_block  # the receiver's large block, while it is handed out
+    cdef _Span shown
+    cdef object shown_view
     cdef int64_t mono_now
     cdef object random_bytes
     cdef bytes masks
@@ -158,7 +183,9 @@ cdef class Connection:
         terms.rx_capacity = 2 * read_size
         terms.small = self.small.data
         terms.small_size = SMALL_SIZE
-        terms.heap = c_heap()
+        self.heap.resize = <_resize_type>_resize
+        self.heap.user = <void *>self
+        terms.heap = self.heap
         terms.message_max = message_max
         terms.fragments_max = fragments_max
         terms.controls_max = controls_max
@@ -167,12 +194,13 @@ cdef class Connection:
         cw_receiver_open(&self.c)
         if deflation is not None:
             self._take(deflation)
-        self.tail = self._span(NULL, 0, False)
+        self.tail = self._span(self.rx, NULL, 0, False)
         self.masks = b""
         self.outgoing = []
         self.state = _OPEN
 
     def __dealloc__(self):
+        self.shown_view = None  # it may be in use
         cw_receiver_close(&self.c)
         cw_deflate_close(&self.deflate)
 
@@ -205,10 +233,12 @@ cdef class Connection:
     def next_message(self):
         """Return the next (opcode, payload) that came, or ``None`` when more bytes are needed.
 
-        The payload is a read-only memoryview, valid until the next call of any method. A ping was
-        answered, a close handled, when it is returned. Behind an error or a close there is nothing.
+        The payload is a read-only memoryview, valid until the next call of any method: its bytes
+        are others then, or it is released. A ping was answered, a close handled, when it is
+        returned. Behind an error or a close there is nothing.
         """
         cdef cw_message message
+        cdef _Span span
         cdef int code
         if self.state is _CLOSED:
             return None
@@ -223,8 +253,13 @@ cdef class Connection:
             self._note_ping(PyBytes_FromStringAndSize(<char *>message.payload, message.len))
         elif message.opcode == CW_CLOSE:
             self._take_close(message.payload, message.len)
-        return message.opcode, PyMemoryView_FromObject(
-            self._span(message.payload, message.len, True))
+        span = self._span(self.rx if message.is_view else self.small, message.payload, message.len,
+                          True)
+        if self.c.large is not NULL and message.payload == self.c.large:
+            self.shown, self.shown_block = span, self.c.large - CW_GUARD_BEFORE
+            self.shown_view = PyMemoryView_FromObject(span)
+            return message.opcode, self.shown_view
+        return message.opcode, PyMemoryView_FromObject(span)
 
     def receive(self, data, int64_t mono_rx=0):
         """Take bytes of any length; yield every (opcode, payload) as :meth:`next_message` does.
@@ -337,13 +372,27 @@ cdef class Connection:
 
     # ---- steps
 
-    cdef _Span _span(self, uint8_t *start, Py_ssize_t size, bint is_read_only):
+    cdef _Span _span(self, _Block owner, uint8_t *start, Py_ssize_t size, bint is_read_only):
         cdef _Span span = _Span.__new__(_Span)
-        span.owner = self if is_read_only else self.rx
+        span.owner = owner
         span.start = start
         span.size = size
         span.is_read_only = is_read_only
         return span
+
+    cdef bint _hide(self) noexcept:
+        """End the view of the large block. 0 where there are others, made from it: the block is
+        theirs then, and goes with them."""
+        cdef _Span span = self.shown
+        if self.shown_view is not None:
+            try:
+                self.shown_view.release()
+            except BufferError:
+                pass
+        self.shown = self.shown_view = None
+        if span.users:
+            span.large = self.shown_block
+        return not span.users
 
     cdef int _take(self, deflation) except -1:
         """Compress and expand as the upgrade agreed. zlib cannot write with a window of 8 bits, so
@@ -354,7 +403,6 @@ cdef class Connection:
             raise MemoryError
         if deflation.write_bits == 8:
             return 0
-        self.heap = c_heap()
         if cw_deflate_open(&self.deflate, &self.heap, deflation.write_bits,
                            deflation.writes_context, deflation.level) != CW_OK:
             raise MemoryError

@@ -28,6 +28,7 @@ cdef extern from "crosswire/receiver.h" nogil:
 
     ctypedef struct cw_receiver:
         cw_buffer rx
+        uint8_t *large
         uint8_t has_close
         uint64_t frames
         uint64_t controls
