@@ -24,7 +24,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from crosswire.kernels.base cimport CW_NEED_MORE, CW_OK, cw_code_name, cw_code_text
+from crosswire.kernels.base cimport CW_FULL, CW_NEED_MORE, CW_OK, cw_code_name, cw_code_text
 from crosswire.kernels.buffer cimport CW_GUARD_BEFORE, cw_buffer_size
 from crosswire.kernels.deflate cimport (
     cw_deflate, cw_deflate_bound, cw_deflate_close, cw_deflate_message, cw_deflate_open,
@@ -38,7 +38,7 @@ from crosswire.kernels.heap cimport cw_heap
 from crosswire.kernels.ops cimport CW_LEVEL_AVX512, cw_ops, cw_ops_for
 from crosswire.kernels.receiver cimport (
     cw_message, cw_receiver, cw_receiver_close, cw_receiver_commit, cw_receiver_compact,
-    cw_receiver_init, cw_receiver_next, cw_receiver_open, cw_receiver_tail,
+    cw_receiver_init, cw_receiver_next, cw_receiver_open, cw_receiver_skip, cw_receiver_tail,
     cw_receiver_take_deflate, cw_receiver_terms,
 )
 from crosswire.records cimport _Block, new_block
@@ -116,6 +116,14 @@ cdef void *_resize(void *user, void *block, size_t size) noexcept:
     return NULL
 
 
+cdef int _check_zlib(int code) except -1:
+    if code == CW_FULL:
+        raise UsageError("a window has 8 to 15 bits, and a level is -1 to 9")
+    if code != CW_OK:
+        raise MemoryError
+    return 0
+
+
 @cython.no_gc_clear  # the collector would take the receiver's memory from under __dealloc__
 @cython.final
 cdef class Connection:
@@ -123,7 +131,8 @@ cdef class Connection:
 
     Args:
         is_server: the role: a server reads masked frames and writes plain ones.
-        random_bytes: source of ``n`` unpredictable bytes, for the masks of a client.
+        random_bytes: source of ``n`` unpredictable bytes, for the masks of a client. It must not
+            use the connection.
         read_size: bytes that one read may bring, 256 to 2^24.
         message_max: largest message in bytes, at most 2^30; a larger one closes with 1009.
         fragments_max: most fragments of one message; more close with 1009.
@@ -157,30 +166,33 @@ cdef class Connection:
     cdef list outgoing
     cdef int pong_count
     cdef bytes newest_ping
-    cdef bint is_fragmented, is_deflating
+    cdef int fragmented  # opcode of the message of ours that is under way, 0: none
+    cdef bint is_deflating, is_receiving
+    cdef bint is_putting  # a frame is being made
     cdef bint has_sent_close
     cdef readonly object state
     cdef readonly object close_code
     cdef readonly str close_reason
 
-    def __cinit__(self, *, bint is_server, random_bytes=None, uint32_t read_size=65536,
-                  uint32_t message_max=1 << 20, uint32_t fragments_max=65536,
-                  uint32_t controls_max=1000, deflation=None):
+    def __cinit__(self, *, bint is_server, random_bytes=None, read_size=65536,
+                  message_max=1 << 20, fragments_max=65536, controls_max=1000, deflation=None):
         cdef cw_receiver_terms terms
-        if not 256 <= read_size <= 1 << 24 or message_max > 1 << 30:
+        if not 256 <= read_size <= 1 << 24 or not 0 <= message_max <= 1 << 30:
             raise UsageError("read_size must be 256..2^24 and message_max at most 2^30")
+        if not (0 <= fragments_max < 1 << 32 and 0 <= controls_max < 1 << 32):
+            raise UsageError("fragments_max and controls_max must be below 2^32")
         if not is_server and random_bytes is None:
             raise UsageError("a client needs random_bytes for its masks")
         self.is_server = is_server
         self.random_bytes = random_bytes
         self.read_size = read_size
-        self.rx = new_block(cw_buffer_size(2 * read_size))
+        self.rx = new_block(cw_buffer_size(2 * self.read_size))
         self.small = new_block(cw_buffer_size(SMALL_SIZE))
         self.ops = cw_ops_for(CW_LEVEL_AVX512)
         terms.role = CW_SERVER if is_server else CW_CLIENT
         terms.checks_text = 1
         terms.rx = self.rx.data
-        terms.rx_capacity = 2 * read_size
+        terms.rx_capacity = 2 * self.read_size
         terms.small = self.small.data
         terms.small_size = SMALL_SIZE
         self.heap.resize = <_resize_type>_resize
@@ -208,8 +220,10 @@ cdef class Connection:
 
     def window(self):
         """Return a writable memoryview of where the next bytes go, valid until the next call; it
-        is never empty."""
+        is never empty once :meth:`next_message` returned ``None``."""
         cdef uint32_t size
+        if self.state is _CLOSED:  # nothing is read any more
+            cw_receiver_skip(&self.c, self.c.rx.data + self.c.rx.received, 0)
         cw_receiver_compact(&self.c)
         self.tail.start = cw_receiver_tail(&self.c, &size)
         self.tail.size = size if size < self.read_size else self.read_size
@@ -240,6 +254,7 @@ cdef class Connection:
         cdef cw_message message
         cdef _Span span
         cdef int code
+        self._check_idle()
         if self.state is _CLOSED:
             return None
         code = cw_receiver_next(&self.c, self.mono_now, &message)
@@ -268,7 +283,10 @@ cdef class Connection:
             UsageError: the generator before was not run to its end.
         """
         cdef Py_ssize_t at = 0, n
+        if self.is_receiving:
+            raise UsageError("the bytes that were received before are not all taken")
         view = memoryview(data).cast("B")
+        self.is_receiving = True
         while at < len(view) and self.state is not _CLOSED:
             window = self.window()
             n = min(len(window), len(view) - at)
@@ -277,6 +295,7 @@ cdef class Connection:
             at += n
             while (message := self.next_message()) is not None:
                 yield message
+        self.is_receiving = False
 
     def receive_eof(self):
         """Say that the stream ended; without a close before, that is code 1006."""
@@ -299,12 +318,16 @@ cdef class Connection:
         """
         if opcode not in (CW_TEXT, CW_BINARY):
             raise UsageError(f"opcode {opcode} is no message; see ping(), pong() and close()")
+        if self.fragmented and opcode != self.fragmented:
+            raise UsageError(f"the fragments before this one have opcode {self.fragmented}")
         self._check_open()
-        if self.is_deflating and is_final and not self.is_fragmented:
+        if self.is_deflating and is_final and not self.fragmented:
+            self.is_deflating = False  # for good, where a message is lost that our window knows
             self._put(<cw_opcode>opcode, self._deflated(payload), True, COMPRESSED)
+            self.is_deflating = True
             return
-        self._put(<cw_opcode>(CW_CONTINUATION if self.is_fragmented else opcode), payload, is_final)
-        self.is_fragmented = not is_final
+        self._put(<cw_opcode>(CW_CONTINUATION if self.fragmented else opcode), payload, is_final)
+        self.fragmented = 0 if is_final else opcode
 
     def ping(self, payload=b""):
         """Put a ping in line, of at most 125 bytes.
@@ -318,7 +341,7 @@ cdef class Connection:
         """Put an unasked pong in line; pings are answered without it. Raises as :meth:`ping`."""
         self._put_control(CW_PONG, payload)
 
-    def close(self, int code=1000, str reason=""):
+    def close(self, int code=1000, str reason not None=""):
         """Begin the closing handshake; does nothing when a close was sent before.
 
         Raises:
@@ -335,14 +358,14 @@ cdef class Connection:
         if self.state is _OPEN:
             self.state = _CLOSING
 
-    def put_frames(self, bytes frames):
+    def put_frames(self, bytes frames not None):
         """Put ready-made frames in line, as a server does that encodes once for many readers.
 
         Raises:
             UsageError: the connection is not open, or a fragmented message is under way.
         """
         self._check_open()
-        if self.is_fragmented:
+        if self.fragmented:
             raise UsageError("a fragmented message is under way")
         self.outgoing.append(frames)
 
@@ -399,13 +422,12 @@ cdef class Connection:
         there our messages stay as they are, which is always allowed."""
         if not isinstance(deflation, Deflation):
             raise UsageError(f"{deflation!r} is no Deflation")
-        if cw_receiver_take_deflate(&self.c, deflation.read_bits, deflation.reads_context) != CW_OK:
-            raise MemoryError
+        _check_zlib(cw_receiver_take_deflate(&self.c, deflation.read_bits,
+                                             deflation.reads_context))
         if deflation.write_bits == 8:
             return 0
-        if cw_deflate_open(&self.deflate, &self.heap, deflation.write_bits,
-                           deflation.writes_context, deflation.level) != CW_OK:
-            raise MemoryError
+        _check_zlib(cw_deflate_open(&self.deflate, &self.heap, deflation.write_bits,
+                                    deflation.writes_context, deflation.level))
         self.is_deflating = True
         return 0
 
@@ -465,20 +487,27 @@ cdef class Connection:
 
     cdef int _put_control(self, cw_opcode opcode, payload) except -1:
         self._check_open()
-        if len(payload) > CW_CONTROL_MAX:
-            raise UsageError(f"a control frame takes {CW_CONTROL_MAX} bytes, not {len(payload)}")
         return self._put(opcode, payload, True)
 
     cdef int _put(self, cw_opcode opcode, payload, bint is_final,
                   uint8_t reserved_bits=0) except -1:
         cdef Py_buffer view
         cdef uint8_t header[CW_FRAME_HEADER_MAX]
-        cdef const uint8_t *key = NULL if self.is_server else self._next_mask()
+        cdef uint8_t key[4]
         cdef uint32_t n
         cdef uint8_t *out
-        PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        self._check_idle()
+        self.is_putting = True
         try:
-            n = cw_frame_write(header, opcode, is_final, view.len, key)
+            if not self.is_server:
+                self._next_mask(key)
+            PyObject_GetBuffer(payload, &view, PyBUF_SIMPLE)
+        finally:
+            self.is_putting = False
+        try:
+            if opcode >= CW_CLOSE and view.len > CW_CONTROL_MAX:
+                raise UsageError(f"a control frame takes {CW_CONTROL_MAX} bytes, not {view.len}")
+            n = cw_frame_write(header, opcode, is_final, view.len, NULL if self.is_server else key)
             frame = PyBytes_FromStringAndSize(NULL, n + view.len)
             out = <uint8_t *>PyBytes_AS_STRING(frame)
             header[0] |= reserved_bits
@@ -486,17 +515,26 @@ cdef class Connection:
             memcpy(out + n, view.buf, view.len)
         finally:
             PyBuffer_Release(&view)
-        if key is not NULL:
+        if not self.is_server:
             self.ops.mask(out + n, len(frame) - n, key, 0)
         self.outgoing.append(frame)
         return 0
 
-    cdef const uint8_t *_next_mask(self) except NULL:
-        """Four unpredictable bytes, each used once; valid until the next call."""
+    cdef int _check_idle(self) except -1:
+        """Refuse what is called by the source of masks, or by a payload that is asked for its
+        bytes: a frame is half made."""
+        if self.is_putting:
+            raise UsageError("random_bytes and payloads must not use the connection")
+        return 0
+
+    cdef int _next_mask(self, uint8_t *key) except -1:
+        """Take four unpredictable bytes, each used once."""
+        cdef bytes fresh
         if self.masks_used + 4 > len(self.masks):
-            self.masks = self.random_bytes(4 * MASKS_AT_ONCE)
-            self.masks_used = 0
-            if len(self.masks) < 4:
+            fresh = self.random_bytes(4 * MASKS_AT_ONCE)
+            if fresh is None or len(fresh) < 4:
                 raise UsageError("random_bytes gave fewer bytes than it was asked for")
+            self.masks, self.masks_used = fresh, 0
+        memcpy(key, PyBytes_AS_STRING(self.masks) + self.masks_used, 4)
         self.masks_used += 4
-        return <const uint8_t *>PyBytes_AS_STRING(self.masks) + self.masks_used - 4
+        return 0

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 cdef extern from "crosswire/buffer.h" nogil:
     enum:
@@ -6,6 +6,7 @@ cdef extern from "crosswire/buffer.h" nogil:
         CW_GUARD_AFTER
 
     ctypedef struct cw_buffer:
+        uint8_t *data
         uint32_t received
 
     size_t cw_buffer_size(uint32_t capacity) noexcept

@@ -43,3 +43,4 @@ cdef extern from "crosswire/receiver.h" nogil:
     int cw_receiver_commit(cw_receiver *self, uint32_t n) noexcept
     int cw_receiver_next(cw_receiver *self, int64_t mono_now, cw_message *out) noexcept
     void cw_receiver_compact(cw_receiver *self) noexcept
+    void cw_receiver_skip(cw_receiver *self, const uint8_t *p, uint64_t frames) noexcept
