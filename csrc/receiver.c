@@ -130,12 +130,16 @@ static int make_large(cw_receiver *self) {
     return 1;
 }
 
+/* Where the payload of the streamed frame began, seen from the next byte: what comes out of zlib at
+ * a fault is told to be there, wherever the frame was cut. */
+static uint64_t back_to_payload(const cw_receiver *self) { return 0 - self->streamed_len; }
+
 /* Check and keep n bytes that were written behind the assembly. */
 static int keep(cw_receiver *self, uint32_t n) {
     size_t at = 0;
     if (self->opcode == CW_TEXT &&
         check_text(self, assembly(self) + self->assembled, n, &at) != CW_OK)
-        return fail(self, CW_E_UTF8, self->is_compressed ? 0 : at);
+        return fail(self, CW_E_UTF8, self->is_compressed ? back_to_payload(self) : at);
     self->assembled += n;
     return CW_OK;
 }
@@ -165,7 +169,8 @@ static int expand(cw_receiver *self, const uint8_t *p, size_t n, int is_last) {
         int kept = keep(self, (uint32_t)made);
         used += taken;
         if (kept != CW_OK) return kept;
-        if (self->assembled > self->message_max) return fail(self, CW_E_FRAME_TOO_BIG, used);
+        if (self->assembled > self->message_max)
+            return fail(self, CW_E_FRAME_TOO_BIG, back_to_payload(self));
         if (code != CW_FULL) return code == CW_OK ? code : fail(self, code, used);
         if (self->assembled == end && !make_large(self)) return fail(self, CW_E_MEMORY, used);
     }
