@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from slow_connection import HABITS, TAIL, Limits, Outcome, SlowConnection, frames_of, masked
+from slow_connection import HABITS, TAIL, Limits, Outcome, SlowConnection, encode, frames_of
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import PerMessageDeflate as WebsocketsDeflate
 from websockets.frames import Opcode as WebsocketsOpcode
@@ -72,21 +72,6 @@ class Stream:
     close_at: int | None
     """Close once the frames that end before this offset are read; ``None``: do not."""
     cuts: tuple[int, ...]
-
-
-def encode(
-    opcode: int, payload: bytes, mask: bytes | None, *, head: int = 0x80, form: int = 0
-) -> bytes:
-    """Return one frame; ``head``: FIN and reserved bits; ``form``: at least 126 or 127."""
-    size = len(payload)
-    bit = 0x80 if mask is not None else 0
-    if size < 126 and form == 0:
-        out = bytes((head | opcode, bit | size))
-    elif size < 65536 and form < 127:
-        out = bytes((head | opcode, bit | 126)) + size.to_bytes(2, "big")
-    else:
-        out = bytes((head | opcode, bit | 127)) + size.to_bytes(8, "big")
-    return out + payload if mask is None else out + mask + masked(payload, mask)
 
 
 class Maker:

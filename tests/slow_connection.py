@@ -108,6 +108,21 @@ def masked(payload: bytes, mask: bytes) -> bytes:
     return (int.from_bytes(payload) ^ int.from_bytes(whole)).to_bytes(len(payload))
 
 
+def encode(
+    opcode: int, payload: bytes, mask: bytes | None, *, head: int = 0x80, form: int = 0
+) -> bytes:
+    """Return one frame; ``head``: FIN and reserved bits; ``form``: at least 126 or 127."""
+    size = len(payload)
+    bit = 0x80 if mask is not None else 0
+    if size < 126 and form == 0:
+        out = bytes((head | opcode, bit | size))
+    elif size < 65536 and form < 127:
+        out = bytes((head | opcode, bit | 126)) + size.to_bytes(2, "big")
+    else:
+        out = bytes((head | opcode, bit | 127)) + size.to_bytes(8, "big")
+    return out + payload if mask is None else out + mask + masked(payload, mask)
+
+
 def frames_of(data: bytes) -> Iterator[Frame]:
     """Walk from header to header."""
     at = 0
