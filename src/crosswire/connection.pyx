@@ -262,7 +262,7 @@ cdef class Connection:
             return None
         if code != CW_OK:
             self._end(cw_close_code_for(code), b"")
-            self.state = _CLOSED
+            self._finish()
             return None
         if message.opcode == CW_PING:
             self._note_ping(PyBytes_FromStringAndSize(<char *>message.payload, message.len))
@@ -301,7 +301,7 @@ cdef class Connection:
         """Say that the stream ended; without a close before, that is code 1006."""
         if self.close_code is None:
             self.close_code, self.close_reason = ABNORMAL, ""
-        self.state = _CLOSED
+        self._finish()
 
     # ---- messages out
 
@@ -473,7 +473,13 @@ cdef class Connection:
             self.close_code = p[0] << 8 | p[1]
             self.close_reason = (<char *>p)[2:n].decode()
         self._end(self.close_code if n else 0, b"")
+        self._finish()
+        return 0
+
+    cdef int _finish(self) except -1:
+        """Nothing is read any more: give back what the heap gave for it."""
         self.state = _CLOSED
+        cw_receiver_close(&self.c)
         return 0
 
     cdef int _end(self, int code, bytes reason) except -1:
