@@ -19,9 +19,9 @@ import enum
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from crosswire.kernels.base cimport CW_FULL, CW_NEED_MORE, CW_OK, cw_code_name, cw_code_text
@@ -93,7 +93,7 @@ cdef class _Span:
     cdef bint is_read_only
 
     def __dealloc__(self):
-        free(self.large)
+        PyMem_RawFree(self.large)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
         PyBuffer_FillInfo(view, self, self.start, self.size, self.is_read_only, flags)
@@ -107,12 +107,12 @@ ctypedef void *(*_resize_type)(void *, void *, size_t) noexcept nogil
 
 
 cdef void *_resize(void *user, void *block, size_t size) noexcept:
-    """The heap of a connection. All calls hold the GIL."""
+    """The heap of a connection: Python's, which can be watched. All calls hold the GIL."""
     cdef Connection connection = <Connection>user
     if size:
-        return realloc(block, size)
+        return PyMem_RawRealloc(block, size)
     if connection.shown is None or block != connection.shown_block or connection._hide():
-        free(block)
+        PyMem_RawFree(block)
     return NULL
 
 
@@ -259,6 +259,9 @@ cdef class Connection:
             return None
         code = cw_receiver_next(&self.c, self.mono_now, &message)
         if code == CW_NEED_MORE:
+            if self.c.has_close:  # there was no memory to take it
+                self._end(0, b"")
+                self._finish()
             return None
         if code != CW_OK:
             self._end(cw_close_code_for(code), b"")
