@@ -11,7 +11,7 @@ BUILD_INPUTS := pyproject.toml setup.py MANIFEST.in $(wildcard csrc/*.c csrc/*.h
                 $(wildcard src/crosswire/include/crosswire/*.h) $(wildcard src/crosswire/*.pyx) \
                 $(wildcard src/crosswire/*.pxd src/crosswire/kernels/*.pxd)
 
-.PHONY: help build demo test bench compare lint types fuzz wheel clean
+.PHONY: help build demo test bench compare lint types fuzz conformance wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -72,6 +72,9 @@ types: $(VENV)/.dev  ## mypy, and the stubs against the compiled modules
 
 fuzz: ## libFuzzer on every parser; FUZZ_SECONDS each (default 60); needs clang
 	bash tests/c/fuzz.sh $${FUZZ_SECONDS:-60}
+
+conformance: $(VENV)/.test  ## the Autobahn suite on the echo examples; needs Python 2.7
+	$(PY) tests/conformance/run.py $(ARGS)
 
 wheel: $(VENV)/.dev  ## a wheel in dist/
 	$(PIP) wheel -q --no-deps --no-build-isolation -w dist .
