@@ -525,6 +525,14 @@ async def against_a_bare_peer(
             made = loop.create_future()  # it holds the streams
 
 
+def right_head(role: str, socket: WebSocket) -> bytes:
+    """Return the request that a server of ours takes, or the answer for a client of ours."""
+    if role == "server":
+        return REQUEST
+    key: str = socket.handshake._protocol.key  # type: ignore[union-attr]
+    return right_answer(b"Sec-WebSocket-Key: " + key.encode())
+
+
 roles = pytest.mark.parametrize("role", ["server", "client"])
 
 
@@ -631,11 +639,8 @@ class TestThePeerThatNeverOpens:
         clock, kept = Clock(), Kept()
         async with against_a_bare_peer(role, clock, kept, is_open=False) as (socket, peer):
             frames = peer.frame(TEXT, b"a" * 5000) + peer.frame(TEXT, b"b") + peer.frame(CLOSE)
-            if role == "server":
-                peer.writer.write(REQUEST + frames)
-            else:
-                request = b"Sec-WebSocket-Key: " + socket.handshake._protocol.key.encode()  # type: ignore[union-attr]
-                peer.writer.write(right_answer(request) + frames)
+            peer.writer.write(right_head(role, socket) + frames)
+            if role == "client":
                 peer.writer.write_eof()
             assert await socket.over() == (1005, "")
             assert kept.messages == ["a" * 5000, "b"]
@@ -722,6 +727,42 @@ class TestThePeerThatDoesNotRead:
             assert await socket.over() == (1000, "")
 
     @roles
+    @pytest.mark.parametrize("with_head", [False, True], ids=["later", "with-the-head"])
+    async def test_what_was_read_waits_until_it_reads(self, role: str, with_head: bool) -> None:
+        count, reply = 1000, bytes(1 << 16)
+        waiting: list[int] = []
+
+        def answer(socket: WebSocket, opcode: int, payload: memoryview) -> None:
+            assert socket._transport is not None
+            waiting.append(socket._transport.get_write_buffer_size())
+            socket.send(BINARY, reply)
+
+        clock = Clock()
+        options = {"is_open": not with_head, "read_size": 256 if with_head else 65536}
+        async with against_a_bare_peer(role, clock, answer, **options) as (socket, peer):
+            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            head = right_head(role, socket) if with_head else b""
+            peer.writer.write(head + peer.frame(BINARY, b"x") * count)
+            await socket.until(lambda: socket.is_paused)
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert len(waiting) < count / 2
+            peer.writer.transport.resume_reading()  # type: ignore[attr-defined]
+            if with_head and role == "server":
+                await peer.reader.readuntil(b"\r\n\r\n")
+            expected = count * (len(reply) + (14 if role == "client" else 10))
+            received = 0
+            async with asyncio.timeout(LIMIT_S):
+                while received < expected:
+                    received += len(await peer.reader.read(min(1 << 20, expected - received)))
+            assert len(waiting) == count
+            assert max(waiting) <= 2 * WRITE_MAX
+            peer.send(CLOSE)
+            await asyncio.wait_for(peer.reader.readexactly(2 if role == "server" else 6), LIMIT_S)
+            peer.cut("end")
+            assert await socket.over() == (1005, "")
+
+    @roles
     async def test_closing_does_not_wait_for_it_for_ever(self, role: str) -> None:
         clock = Clock()
         async with against_a_bare_peer(role, clock, message_max=1 << 25) as (socket, peer):
@@ -777,6 +818,19 @@ class TestWhatOnMessageRaises:
 
 
 class TestBrokenProtocol:
+    @roles
+    async def test_in_the_read_of_the_head_all_behind_it_is_dropped(self, role: str) -> None:
+        clock, kept = Clock(), Kept()
+        options = {"is_open": False, "read_size": 256}
+        async with against_a_bare_peer(role, clock, kept, **options) as (socket, peer):
+            frames = peer.frame(TEXT, b"good") + b"\xff" * 9000
+            peer.writer.write(right_head(role, socket) + frames)
+            if role == "server":
+                await asyncio.wait_for(peer.reader.readuntil(b"\r\n\r\n"), LIMIT_S)
+            assert await peer.rest() == [(CLOSE, b"\x03\xea")]
+            assert await socket.over() == (1006, "")
+            assert kept.messages == ["good"]
+
     @roles
     @pytest.mark.parametrize(
         ("first", "size", "payload", "code"),

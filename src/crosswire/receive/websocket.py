@@ -7,7 +7,8 @@ Rules:
 1. The upgrade has one deadline, however slowly its bytes drip; a TLS handshake before it counts.
 2. A server ends the TCP connection once both closes were sent; a client waits for that. From the
    first of them on, or the end of the stream, all is over within ``close_limit_s``.
-3. While the peer does not read what we write, nothing more is read from it.
+3. While the peer does not read what we write, nothing more is read from it, and nothing that was
+   read is handed over.
 4. Once the end has begun, no message is handed over; behind the peer's close nothing is kept.
 """
 
@@ -65,6 +66,7 @@ class WebSocket(asyncio.BufferedProtocol):
     ) -> None:
         loop = asyncio.get_running_loop()
         self.handshake = handshake
+        self._loop = loop
         self._seam = seam
         self._on_message = on_message
         self._handshake_limit_s = handshake_limit_s
@@ -72,7 +74,9 @@ class WebSocket(asyncio.BufferedProtocol):
         self._limits = limits
         self._is_open = False
         self._is_ending = False
+        self._is_paused = False
         self._head = memoryview(bytearray(HEAD_MAX))
+        self._rest = b""  # what came behind the head in its read
         self._transport: asyncio.Transport | None = None
         self._deadline = seam.later(handshake_limit_s, self._give_up)
         self.opened: asyncio.Future[None] = loop.create_future()
@@ -107,12 +111,13 @@ class WebSocket(asyncio.BufferedProtocol):
         return False
 
     def pause_writing(self) -> None:
+        self._is_paused = True
         if self._transport:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        if self._transport and not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._is_paused = False
+        self._loop.call_soon(self._go_on)  # not inside whatever wrote
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
@@ -222,29 +227,48 @@ class WebSocket(asyncio.BufferedProtocol):
             **self._limits,
         )
         self._is_open = True
+        self._rest = rest
         self.opened.set_result(None)
-        while rest:
-            window = self.connection.window()
-            n = min(len(window), len(rest))
-            window[:n] = rest[:n]
-            rest = rest[n:]
-            self.connection.received(n, self._seam.monotonic_ns())
-            self._take()
+        self._take()
 
     def _answer(self) -> None:
         if self._transport and isinstance(self.handshake, ServerHandshake):
             self._transport.write(self.handshake.answer())
 
+    def _go_on(self) -> None:
+        """The peer has read: hand over what waited, then read on."""
+        if self._is_open:
+            self._take()
+        if self._transport and not self._is_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def _take(self) -> None:
-        """Hand over what came, and write what that gave."""
-        while (message := self.connection.next_message()) is not None:
-            opcode, payload = message
-            is_message = opcode in (Opcode.TEXT, Opcode.BINARY)
-            if not is_message or self.connection.state is not ConnectionState.OPEN:
-                continue
-            try:
-                self._on_message(self, opcode, payload)
-            except Exception:
-                _log.exception("on_message raised; the connection is closed")
-                self.connection.close(1011, "internal error")
+        """Hand over what came, as far as the peer reads, and write what that gave."""
+        while not self._is_paused:
+            message = self.connection.next_message()
+            if message is not None:
+                self._hand_over(*message)
+            elif not self._take_rest():
+                break
         self.flush()
+
+    def _take_rest(self) -> bool:
+        """Take a part of what came behind the head; return whether there was one."""
+        if not self._rest or self.connection.state is ConnectionState.CLOSED:
+            return False
+        window = self.connection.window()
+        n = min(len(window), len(self._rest))
+        window[:n] = self._rest[:n]
+        self._rest = self._rest[n:]
+        self.connection.received(n, self._seam.monotonic_ns())
+        return True
+
+    def _hand_over(self, opcode: int, payload: memoryview) -> None:
+        is_message = opcode in (Opcode.TEXT, Opcode.BINARY)
+        if not is_message or self.connection.state is not ConnectionState.OPEN:
+            return
+        try:
+            self._on_message(self, opcode, payload)
+        except Exception:
+            _log.exception("on_message raised; the connection is closed")
+            self.connection.close(1011, "internal error")
