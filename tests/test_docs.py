@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from conformance import ledger
 from fake_world import right_answer
 
 import crosswire
@@ -21,6 +22,7 @@ from crosswire import UsageError, load_config, parse_config
 from crosswire.capture import read_jsonl
 from crosswire.codec import encode_frame
 from crosswire.demo import Demo, DemoOptions
+from crosswire.receive.websocket import CLOSE_LIMIT_S, HANDSHAKE_LIMIT_S
 from crosswire.session import State
 from crosswire.sim.plan import Scenario
 from crosswire.sim.server import SimServer
@@ -258,6 +260,56 @@ class TestThePageOfThePythonApi:
         assert int(counts[1]) > 0
         assert int(counts[2]) == len(opened) > 0
         assert all(re.fullmatch(r"buy \S+ sell \S+ \+\d+\.\d\d bps", line) for line in opened)
+
+
+class TestThePageOfWebSocket:
+    PAGE = (ROOT / "docs" / "websocket.md").read_text()
+    ERRORS = (ROOT / "docs" / "errors.md").read_text()
+
+    def test_its_server_and_client_talk_as_it_says(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (code,) = [code for code in BLOCK.findall(self.PAGE) if "create_server" in code]
+        exec(code, {})
+        assert f"It prints `{capsys.readouterr().out.strip()}`" in self.PAGE
+
+    def test_every_limit_is_on_it_with_its_default(self) -> None:
+        rows = dict(re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", self.PAGE, re.M))
+        source = (ROOT / "src" / "crosswire" / "connection.pyx").read_text()
+        limits = dict(re.findall(r"uint32_t (\w+)=([\d <]+)[,)]", source))
+        limits |= {"handshake_limit_s": "10", "close_limit_s": "2"}
+        assert (HANDSHAKE_LIMIT_S, CLOSE_LIMIT_S) == (10, 2)
+        assert {name: int(told.replace(",", "")) for name, told in rows.items()} == {
+            name: eval(value) for name, value in limits.items()
+        }
+
+    def test_it_gives_each_error_the_close_code_that_the_page_of_errors_gives(self) -> None:
+        told = {
+            name: code
+            for code, names in re.findall(r"^\| (1\d{3}) \| (.*) \|$", self.PAGE, re.M)
+            for name in re.findall(r"`([a-z0-9-]+)`", names)
+        }
+        assert told == dict(re.findall(r"^\| `([\w-]+)` \| (\d{4}) \|", self.ERRORS, re.M))
+
+    def test_every_option_of_the_run_is_on_it(self) -> None:
+        done = subprocess.run(
+            [sys.executable, "tests/conformance/run.py", "--help"],
+            cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        options = set(re.findall(r"(--[a-z-]+)", done.stdout)) - {"--help", "--limit", "--keep"}
+        assert options == set(re.findall(r"^\| `(--[a-z-]+)", self.PAGE, re.M))
+
+    def test_what_it_says_of_conformance_is_what_the_ledger_says(self) -> None:
+        rows = re.findall(r"^\| (\w+): .* \| (\d+) \| (\d+) OK.* \| (\d+) OK", self.PAGE, re.M)
+        told = {
+            (name, int(cases), role, int(count))
+            for name, cases, *counts in rows
+            for role, count in zip(("client", "server"), counts, strict=True)
+        }
+        assert told == {
+            (row["set"], row["cases"], row["role"], row["messages"]["OK"])
+            for row in ledger.read()
+        }  # fmt: skip
 
 
 def test_every_field_of_the_demos_report_is_on_its_page() -> None:
