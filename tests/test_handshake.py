@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import traceback
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -416,6 +417,45 @@ class TestWhoMayConnect:
             _, error, answer_of = turned_away(asked(line + TOKEN.encode()), token=TOKEN)
             assert TOKEN.encode() not in answer_of
             assert TOKEN not in "".join(traceback.format_exception(error))
+
+    def test_a_server_without_room_says_503_to_who_might_have_come_in(self) -> None:
+        asked_for: list[int] = []
+
+        def has_room() -> bool:
+            asked_for.append(1)
+            return len(asked_for) > 1
+
+        status, error, _ = turned_away(REQUEST, has_room=has_room)
+        assert (status, error.code) == (503, "handshake-refused")
+        handshake = ServerHandshake(has_room=has_room)
+        assert handshake.receive(REQUEST) == b""
+        assert (handshake.status, status_of(handshake.answer())) == (101, 101)
+        assert len(asked_for) == 2
+
+    @pytest.mark.parametrize(
+        ("request_of", "status"),
+        [
+            (REQUEST, 401),
+            (asked(b"Authorization: Bearer " + TOKEN.encode(), b"Origin: https://x"), 403),
+            (asked(b"Authorization: Bearer " + TOKEN.encode(), without=b"Upgrade"), 426),
+            (b"nonsense\r\n\r\n", 400),
+            (b"GET / HTTP/1.1\r\nA: " + b"a" * HEAD_MAX, 431),
+        ],
+    )
+    def test_room_is_not_asked_for_by_who_may_not_come_in(
+        self, request_of: bytes, status: int
+    ) -> None:
+        handshake = ServerHandshake(token=TOKEN, has_room=lambda: pytest.fail("was asked"))
+        assert handshake.status == 0
+        with pytest.raises(HandshakeError):
+            handshake.receive(request_of)
+        assert handshake.status == status_of(handshake.answer()) == status
+
+    def test_an_upgrade_can_be_refused_before_its_request_is_whole(self) -> None:
+        handshake = ServerHandshake()
+        assert handshake.receive(REQUEST[:40]) is None
+        handshake.refuse(HTTPStatus.REQUEST_TIMEOUT)
+        assert (handshake.status, status_of(handshake.answer())) == (408, 408)
 
     def test_a_token_in_the_url_opens_nothing(self) -> None:
         request = REQUEST.replace(b"?from=7", b"?token=" + TOKEN.encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
@@ -198,9 +198,11 @@ class ServerHandshake:
         hosts: allowed values of ``Host``, against pages that renamed their own host to this one;
             ``None``: any.
         takes_deflate: accept an offer of permessage-deflate.
+        has_room: asked of a request that may be upgraded; ``False``: 503. ``None``: there is.
 
     Attributes:
         path: what the client asked for, once the request was received.
+        status: of the answer, 101 for an upgrade; 0 before there is one.
         deflation: what was agreed, once the request was received; ``None``: nothing.
 
     Raises:
@@ -214,6 +216,7 @@ class ServerHandshake:
         origins: Sequence[str] = (),
         hosts: Sequence[str] | None = None,
         takes_deflate: bool = False,
+        has_room: Callable[[], bool] | None = None,
     ) -> None:
         if token is not None and not _TOKEN.fullmatch(token):
             raise UsageError("a token is printable ASCII without spaces, of one character or more")
@@ -224,7 +227,9 @@ class ServerHandshake:
         self._answer = b""
         self._token = None if token is None else f"Bearer {token}".encode()
         self._hosts = hosts
+        self._has_room = has_room
         self.path = ""
+        self.status = 0
         self.deflation: Deflation | None = None
 
     def receive(self, data: bytes | bytearray | memoryview) -> bytes | None:
@@ -239,7 +244,7 @@ class ServerHandshake:
         try:
             whole = self._head.take(data)
         except HandshakeError:
-            self._reject(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             raise
         if whole is None:
             return None
@@ -249,7 +254,7 @@ class ServerHandshake:
         if not requests:
             self._take_answer()  # to lines that are too long the library gives one
             if not self._answer:
-                self._reject(HTTPStatus.BAD_REQUEST)
+                self.refuse(HTTPStatus.BAD_REQUEST)
             raise _refusal(self._protocol.handshake_exc)
         request = cast(Request, requests[0])
         self.path = request.path
@@ -265,6 +270,11 @@ class ServerHandshake:
         """Return the bytes of the answer, once."""
         answer, self._answer = self._answer, b""
         return answer
+
+    def refuse(self, status: HTTPStatus) -> None:
+        """Put an answer in line that is no upgrade, where none was given yet."""
+        self._answer = self._protocol.reject(status, f"{status.phrase}\n").serialize()
+        self.status = status
 
     def _response_to(self, request: Request) -> Response:
         headers = request.headers
@@ -288,13 +298,17 @@ class ServerHandshake:
             response.headers["Upgrade"] = "websocket"
             response.headers["Sec-WebSocket-Version"] = "13"
             return response
-        return self._protocol.accept(request)
-
-    def _reject(self, status: HTTPStatus) -> None:
-        self._answer = self._protocol.reject(status, f"{status.phrase}\n").serialize()
+        response = self._protocol.accept(request)
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and not (
+            self._has_room is None or self._has_room()
+        ):
+            return self._protocol.reject(HTTPStatus.SERVICE_UNAVAILABLE, "no room\n")
+        return response
 
     def _take_answer(self) -> None:
         self._answer += b"".join(self._protocol.data_to_send())
+        if self._answer:
+            self.status = int(self._answer[9:12])
 
 
 def _is_read(name: str) -> bool:
