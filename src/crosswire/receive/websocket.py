@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 
 from ..connection import Connection, ConnectionState, Opcode
@@ -183,9 +184,16 @@ class WebSocket(asyncio.BufferedProtocol):
             self._deadline = self._seam.later(self._close_limit_s, self._abort)
 
     def _give_up(self) -> None:
-        """The upgrade took too long."""
+        """The upgrade took too long; a client that did not ask for one in time is told."""
+        is_late = not self.opened.done()
         self._refuse("handshake-late", f"no upgrade within {self._handshake_limit_s:g} s")
-        self._abort()
+        if is_late and self._transport and isinstance(self.handshake, ServerHandshake):
+            self.handshake.refuse(HTTPStatus.REQUEST_TIMEOUT)
+            self._answer()
+            self._limit_end()
+            self._transport.close()
+        else:
+            self._abort()
 
     def _abort(self) -> None:
         """End at once; the transport, where there is one, tells when it is gone."""
