@@ -32,6 +32,8 @@ _log = logging.getLogger("crosswire.websocket")
 HANDSHAKE_LIMIT_S = 10.0
 CLOSE_LIMIT_S = 2.0
 WRITE_MAX = 1 << 16
+_WASTE = memoryview(bytearray(HEAD_MAX))
+"""Where every connection puts what comes behind its end; nobody reads it."""
 
 
 class WebSocket(asyncio.BufferedProtocol):
@@ -236,6 +238,7 @@ class WebSocket(asyncio.BufferedProtocol):
         )
         self._is_open = True
         self._rest = rest
+        self._head = _WASTE
         self.opened.set_result(None)
         self._take()
 
