@@ -177,6 +177,7 @@ cdef class Connection:
     def __cinit__(self, *, bint is_server, random_bytes=None, read_size=65536,
                   message_max=1 << 20, fragments_max=65536, controls_max=1000, deflation=None):
         cdef cw_receiver_terms terms
+        cdef uint32_t small_size
         if not 256 <= read_size <= 1 << 24 or not 0 <= message_max <= 1 << 30:
             raise UsageError("read_size must be 256..2^24 and message_max at most 2^30")
         if not (0 <= fragments_max < 1 << 32 and 0 <= controls_max < 1 << 32):
@@ -187,14 +188,15 @@ cdef class Connection:
         self.random_bytes = random_bytes
         self.read_size = read_size
         self.rx = new_block(cw_buffer_size(2 * self.read_size))
-        self.small = new_block(cw_buffer_size(SMALL_SIZE))
+        small_size = min(SMALL_SIZE, message_max)
+        self.small = new_block(cw_buffer_size(small_size))
         self.ops = cw_ops_for(CW_LEVEL_AVX512)
         terms.role = CW_SERVER if is_server else CW_CLIENT
         terms.checks_text = 1
         terms.rx = self.rx.data
         terms.rx_capacity = 2 * self.read_size
         terms.small = self.small.data
-        terms.small_size = SMALL_SIZE
+        terms.small_size = small_size
         self.heap.resize = <_resize_type>_resize
         self.heap.user = <void *>self
         terms.heap = self.heap
