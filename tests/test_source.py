@@ -44,7 +44,7 @@ FLOORS = [
     {"venues", "layout"},
     {"kernels", "codec", "records", "engine", "line"},
     {"config", "connection", "handshake", "receive", "session"},
-    {"capture", "sim", "watch"},
+    {"capture", "sim", "sinks", "watch"},
     {"runtime", "demo", "cli", "__main__", "__init__"},
 ]
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import random
 import secrets
+import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -19,9 +20,21 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any, TypeVar
 
-__all__ = ["Seam", "System", "Thread", "lock_file", "open_file", "pause_thread", "start_thread"]
+__all__ = [
+    "Seam",
+    "System",
+    "Thread",
+    "limit_send_buffer",
+    "lock_file",
+    "open_file",
+    "pause_thread",
+    "start_thread",
+]
 
 T = TypeVar("T")
+
+LISTEN_BACKLOG = 1024
+"""Connections that the system holds until they are accepted."""
 
 
 def open_file(path: str | Path, mode: str = "rb", **options: Any) -> IO[Any]:
@@ -49,6 +62,14 @@ def start_thread(name: str, work: Callable[[], None]) -> Thread:
 def pause_thread(seconds: float) -> None:
     """Let the calling thread wait; never call it in an event loop's."""
     time.sleep(seconds)
+
+
+def limit_send_buffer(transport: asyncio.BaseTransport, size: int) -> None:
+    """Let the system hold about ``size`` bytes that the peer has not taken, where there is a
+    socket beneath."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 class Seam:
@@ -100,6 +121,17 @@ class Seam:
         """Open one connection; with ``tls`` the certificate is verified for the host name."""
         raise NotImplementedError
 
+    async def serve(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        handshake_limit_s: float,
+    ) -> asyncio.Server:
+        """Listen; each connection that comes is given a protocol, behind its TLS handshake."""
+        raise NotImplementedError
+
 
 class System(Seam):
     """The real world: the system's clocks and the running event loop."""
@@ -146,4 +178,21 @@ class System(Seam):
         loop = asyncio.get_running_loop()
         return await loop.create_connection(
             protocol_factory, host, port, ssl=tls, server_hostname=server_hostname
+        )
+
+    async def serve(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        handshake_limit_s: float,
+    ) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
+            protocol_factory,
+            host,
+            port,
+            ssl=tls,
+            backlog=LISTEN_BACKLOG,
+            ssl_handshake_timeout=handshake_limit_s if tls else None,
         )
