@@ -3,8 +3,9 @@
 Rules:
 1. Nobody reads without the token. The server listens on loopback unless another host is named, and
    off loopback in plain text only where that is asked for in words.
-2. A message goes to every reader's transport at once, in the order of publishing. No reader waits
-   for another, and none has a task or a timer of its own while it is open.
+2. What was published in one turn of the loop goes to every reader's transport at its end, in one
+   piece: a call into the system for each reader, not for each of its messages. No reader waits for
+   another, and none has a task or a timer of its own while it is open.
 3. A reader is slow from when its transport takes no more (64 KiB wait there) until it has caught
    up. What is published meanwhile is kept once for all slow readers; each has a number only: the
    next message that it needs.
@@ -31,6 +32,7 @@ from ..connection import ConnectionState, Opcode
 from ..errors import HostError, UsageError
 from ..handshake import ServerHandshake
 from ..receive import WebSocket
+from ..receive.websocket import WRITE_MAX
 from ..seam import Seam, System, limit_send_buffer
 from ..session import _is_loopback
 
@@ -114,7 +116,8 @@ class Reader(WebSocket):
         self._server._disconnect(self)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Begin the end; nothing more is published to it. Raises as the method of WebSocket."""
+        """Begin the end, behind what was published. Raises as the method of WebSocket."""
+        self._server.flush()
         super().close(code, reason)
         self._server._forget(self, "closed")
 
@@ -239,6 +242,9 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._gone: asyncio.Future[None] | None = None
+        self._unsent: list[bytes] = []  # published in this turn of the loop
+        self._unsent_size = 0
+        self._sent_count = 0  # messages that were written to readers or kept
         self._connections: set[Reader] = set()  # with a transport
         self._readers: dict[Reader, None] = {}  # open, in the order of their coming
         self._slow: dict[Reader, None] = {}  # of these
@@ -271,6 +277,7 @@ class Server:
         all are gone."""
         if self._listener is None or self._is_closed:
             return
+        self.flush()
         self._is_closed = True
         self._listener.close()
         if self._timer:
@@ -316,7 +323,9 @@ class Server:
         return len(self._slow)
 
     def publish(self, payload: bytes | bytearray | memoryview, opcode: int = Opcode.BINARY) -> None:
-        """Send one message to every reader; it never waits.
+        """Send one message to every reader, at the end of this turn of the loop; it never waits.
+
+        Call it in the loop's thread.
 
         Args:
             payload: the message; it is copied. That a text is UTF-8 is the caller's care.
@@ -334,13 +343,29 @@ class Server:
         if len(frame) > self._backlog_size_max:
             raise UsageError(f"a frame of {len(frame)} bytes is larger than backlog_size_max")
         self.published_count += 1
-        too_slow = self._keep(frame) if self._slow else ()
+        if not self._readers:
+            return
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unsent.append(frame)
+        self._unsent_size += len(frame)
+        if self._unsent_size >= WRITE_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was published now, rather than at the end of this turn of the loop."""
+        if not self._unsent:
+            return
+        frames, self._unsent, self._unsent_size = self._unsent, [], 0
+        data = frames[0] if len(frames) == 1 else b"".join(frames)
+        self._sent_count += len(frames)
+        too_slow = self._keep(frames) if self._slow else ()
         if self._fast is None:
             self._fast = tuple(reader for reader in self._readers if not reader.is_slow)
-        for reader in self._fast:  # a reader that this makes slow has got this one
+        for reader in self._fast:  # a reader that this makes slow has got these
             wire = reader._wire
             if not wire.is_closing():
-                wire.write(frame)
+                wire.write(data)
         for reader in too_slow:
             self._end(reader, "slow", 1013, "too slow for what is published")
 
@@ -349,20 +374,20 @@ class Server:
     def _slow_down(self, reader: Reader) -> None:
         if reader in self._readers and not reader.is_slow:
             reader.is_slow = True
-            reader._next = self.published_count
+            reader._next = self._sent_count
             reader._unsent = reader._wire.get_write_buffer_size()
             self._slow[reader] = None
             self._fast = None
 
-    def _keep(self, frame: bytes) -> Sequence[Reader]:
-        """Keep a message for the slow readers, and take from them what there is no room for;
+    def _keep(self, frames: Sequence[bytes]) -> Sequence[Reader]:
+        """Keep messages for the slow readers, and take from them what there is no room for;
         return whom that ends."""
         kept = self._kept
-        kept.append(frame)
-        self._kept_size += len(frame)
+        kept.extend(frames)
+        self._kept_size += sum(map(len, frames))
         while len(kept) > self._backlog_count_max or self._kept_size > self._backlog_size_max:
             self._kept_size -= len(kept.popleft())
-        first = self.published_count - len(kept)
+        first = self._sent_count - len(kept)
         behind = [reader for reader in self._slow if reader._next < first]
         for reader in behind:
             lost = first - reader._next
@@ -376,18 +401,15 @@ class Server:
 
     def _catch_up(self, reader: Reader) -> None:
         """Give a slow reader what was kept for it, as long as its transport takes it."""
-        if not reader.is_slow:
-            return
-        while not reader._is_paused and not reader._wire.is_closing():
+        while reader.is_slow and not reader._is_paused and not reader._wire.is_closing():
             if reader._untold:
                 self._tell_gap(reader)
-            elif reader._next < self.published_count:
-                frame = self._kept[reader._next - self.published_count]
+            elif reader._next < self._sent_count:
+                frame = self._kept[reader._next - self._sent_count]
                 reader._next += 1
                 reader._wire.write(frame)
             else:
                 self._quicken(reader)
-                return
 
     def _tell_gap(self, reader: Reader) -> None:
         """Tell a reader how many messages were lost to it, where there are words for it."""
@@ -437,6 +459,7 @@ class Server:
     def _open_reader(self, reader: Reader) -> None:
         if self._is_closed:
             return
+        self.flush()
         self._readers[reader] = None
         self._fast = None
         _log.info("reader %s opened", reader.peer)
