@@ -16,6 +16,8 @@ inflate/147B-*/zlib        tickers of about 147 bytes out of permessage-deflate,
 kernel/*                   single kernels as kernels call them, in C, in data that caches hold:
                            frame headers and unmasking beside memcpy, the check for ASCII as a
                            share of decoding, inflate beside Python's zlib
+publish/N-readers/PEER     300-byte texts from one server to N readers on loopback
+publish/N-readers-burst/.. the same with ten in one turn of the loop
 =========================  =====================================================================
 
 A name ending in ``@LEVEL`` forces that instruction-set level; all others take the best one.
@@ -41,7 +43,7 @@ from crosswire.capture import read_jsonl
 from crosswire.codec import Inflate, mask, utf8_error
 from crosswire.engine import isa_levels
 
-from . import common, kernels, loopback, peers
+from . import common, kernels, loopback, peers, publish
 from .common import Sample, Side
 
 KIB_64 = 65536
@@ -602,6 +604,30 @@ def _kernel_cases() -> Iterator[Case]:
             )
 
 
+# ------------------------------------------------------------------ publish
+
+PUBLISH = (
+    "300-byte text messages to {:,} readers on loopback, in another process, {} in a turn of the "
+    "loop; both servers on uvloop in one thread, CPU of that thread per message and reader, kernel "
+    "included: most of it. ours: Server.publish(); peer: broadcast() to all connections of "
+    "its asyncio server, without compression"
+)
+
+
+def _publish_cases() -> Iterator[Case]:
+    for name, count, in_a_turn in (
+        ("100-readers", 100, 1),
+        ("1000-readers", 1000, 1),
+        ("1000-readers-burst", 1000, 10),
+    ):
+
+        def measure(effort: Effort, count: int = count, in_a_turn: int = in_a_turn) -> Sample:
+            return publish.take_turns(count, in_a_turn, effort.windows)
+
+        method = PUBLISH.format(count, in_a_turn)
+        yield Case(f"publish/{name}/websockets", "websockets", "broadcast", method, measure)
+
+
 # ------------------------------------------------------------------ rows
 
 
@@ -619,6 +645,7 @@ def cases() -> list[Case]:
         *_utf8_cases(),
         *_inflate_cases(),
         *_kernel_cases(),
+        *_publish_cases(),
     ]
     for level in isa_levels():
         for case in by_level(level):
@@ -649,7 +676,7 @@ def missing(found: Sequence[Case]) -> list[str]:
     """Return the packages of peers that are not installed."""
     lacking = set()
     wanted = {case.package for case in found if case.package}
-    if any(case.name.startswith("receive") for case in found):
+    if any(case.name.startswith(("receive", "publish")) for case in found):
         wanted.add("uvloop")
     for package in wanted:
         try:
@@ -692,7 +719,10 @@ def _print_table(rows: Sequence[Row], machine: dict[str, Any], isa: str) -> None
             f"{row.name:<42} {row.ours_ns:>10,.1f} {row.peer_ns:>10,.1f} {row.ratio:>7.2f}x  "
             f"{interval:<16} {row.peer}"
         )
-    print("\nns are thread CPU time per message (unmask: per call), medians; ratio is peer / ours.")
+    print(
+        "\nns are thread CPU time per message (unmask: per call; publish: and per reader), medians;"
+    )
+    print("ratio is peer / ours.")
 
 
 def _parser() -> argparse.ArgumentParser:
