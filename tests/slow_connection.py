@@ -198,7 +198,7 @@ class _Unpacker:
         except zlib.error:
             self.zlib = before
             for n in range(len(data)):
-                yield self._note(self.zlib.decompress(data[n : n + 1]))
+                yield from self._drip(data[n : n + 1])
                 if self.zlib.eof and data[n + 1 :]:
                     self._renew()
             raise
@@ -207,6 +207,12 @@ class _Unpacker:
             rest = self.zlib.unused_data
             self._renew()
             yield from self.take(rest)
+
+    def _drip(self, byte: bytes) -> Iterator[bytes]:
+        """Give what comes out of one byte, byte by byte: all that is in front of a fault in it."""
+        while out := self.zlib.decompress(byte, 1):
+            byte = self.zlib.unconsumed_tail
+            yield self._note(out)
 
     def take_within(self, data: bytes, is_end: bool, limit: int) -> bytes:
         """Inflate a frame as websockets does: it stops where the limit is reached."""
@@ -411,7 +417,7 @@ class SlowConnection:
             raise _FailureError(1007)
 
     def _inflate(self, frame: Frame) -> bytes:
-        have = 0 if frame.opcode else self.size
+        have = self.size
         is_end = frame.is_whole and frame.is_final
         opcode = frame.opcode or self.opcode
         out = b""
@@ -427,10 +433,11 @@ class SlowConnection:
         try:
             for step in (self.unpacker.take(frame.payload), self.unpacker.finish()):
                 for piece in step:
+                    seen = piece[: max(0, self.limits.message + 1 - have - len(out))]
                     out += piece
                     if opcode == 1 and not {"utf8-late", "zlib-stops"} & self.habits:
                         try:
-                            decoder.decode(piece)
+                            decoder.decode(seen)
                         except UnicodeDecodeError:
                             raise _FailureError(1007) from None
                         if is_surrogate(decoder):

@@ -19,6 +19,11 @@ def test_random_streams_come_to_one_outcome_but_for_what_is_listed() -> None:
         differential.compare(SEED, number, Counter())
 
 
+@pytest.mark.parametrize("number", [37780, 354963, 356857, 429663, 567637])
+def test_streams_that_the_slow_model_judged_wrongly_once(number: int) -> None:
+    differential.compare(1, number, Counter())
+
+
 def test_the_slice_reads_both_roles_with_and_without_deflate_and_finds_differences() -> None:
     streams = [differential.stream_of(SEED, number) for number in range(100)]
     kinds = {(stream.is_server, stream.deflation is not None) for stream in streams}
