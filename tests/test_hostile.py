@@ -7,11 +7,14 @@ connection is over. On one loop with others it is closed at once, and they lose 
 W1 lengths, W2 fragments, W3 control frames, W4 frames, W5 text, W6 compression, W7 the upgrade.
 gzip and zlib inside messages are read by ``crosswire.codec.Inflate``; its hostile cases stand in
 ``tests/test_inflate.py``.
+
+``.venv/bin/python tests/test_hostile.py`` tells how long each takes to be closed in real time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import random
 import zlib
@@ -29,6 +32,7 @@ from crosswire import HandshakeError, UsageError
 from crosswire.connection import Connection, ConnectionState
 from crosswire.handshake import HEAD_MAX, ClientHandshake, Deflation, ServerHandshake
 from crosswire.receive.websocket import WebSocket
+from crosswire.seam import System
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 MASK = b"\x37\xfa\x21\x3d"
@@ -739,3 +743,42 @@ class TestTheUpgrade:
             ClientHandshake(f"ws://localhost/{bad}")
         with pytest.raises(UsageError):
             ServerHandshake(token=f"a{bad}")
+
+
+# ------------------------------------------------------------------ in real time
+
+
+async def measure() -> None:
+    """Send every case to a server over loopback; tell how long its connections then live."""
+    loop = asyncio.get_running_loop()
+    limits: dict[str, Any] = {}
+
+    def serve() -> WebSocket:
+        handshake = ServerHandshake(takes_deflate=True)
+        return WebSocket(handshake, System(), lambda *what: None, **limits)
+
+    server = await loop.create_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    took: list[tuple[float, str]] = []
+    for parameters in CASES:
+        case: Case = parameters.values[0]
+        terms = {"message_max": CAP, **case.terms}
+        deflation = terms.pop("deflation", None)
+        limits = terms
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request(*([EXTENSION] if deflation else [])))
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(case.stream(is_server=True))
+        began = loop.time()
+        with contextlib.suppress(ConnectionResetError):  # it ends while we still write
+            await reader.read()
+        took.append((loop.time() - began, str(parameters.id)))
+        writer.close()
+    server.close()
+    took.sort()
+    print(f"{len(took)} cases, closed within {took[-1][0] * 1e3:.1f} ms ({took[-1][1]}), "
+          f"half of them within {took[len(took) // 2][0] * 1e3:.2f} ms")  # fmt: skip
+
+
+if __name__ == "__main__":
+    asyncio.run(measure())
