@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import logging
+import os
 import random
 import resource
+import signal
 import ssl
-from collections.abc import AsyncIterator, Callable
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -48,6 +54,7 @@ REQUEST = (
 MASK = b"\x01\x02\x03\x04"
 HIGH = 1 << 16  # bytes that wait in a transport before it says so
 LIMIT_S = 30.0
+ROOT = Path(__file__).resolve().parent.parent
 
 
 # ------------------------------------------------------------------ a server without sockets
@@ -1314,3 +1321,82 @@ async def drain_refused(server: Server, token: str | None = None) -> None:
     data = await reader.read()
     writer.close()
     handshake.receive(data)
+
+
+# ------------------------------------------------------------------ the examples
+
+
+Run = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def running() -> Iterator[Run]:
+    """Start examples; whatever still runs behind the test is killed."""
+    with contextlib.ExitStack() as stack:
+
+        def run(name: str, *arguments: str, token: str = TOKEN) -> subprocess.Popen[str]:
+            process = subprocess.Popen(
+                [sys.executable, f"examples/{name}", *arguments],
+                cwd=ROOT, env={**os.environ, "CROSSWIRE_TOKEN": token}, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+class TestTheExamples:
+    def test_signals_of_the_simulated_venues_are_served_and_read(self, running: Run) -> None:
+        server = running("serve_signals.py", "--seconds", "3")
+        assert server.stdout
+        url = server.stdout.readline().removeprefix("listening on ").strip()
+        some = running("read_signals.py", url, "--count", "5")
+        all_of_it = running("read_signals.py", url)
+        stranger = running("read_signals.py", url, token="another")
+        out, err = stranger.communicate(timeout=30)
+        assert (stranger.returncode, out) == (1, "")
+        assert "401 Unauthorized" in err
+
+        out, err = some.communicate(timeout=30)
+        assert (some.returncode, err) == (0, "")
+        got = [json.loads(line) for line in out.splitlines()]
+        assert len(got) == 5
+        assert {one["event"] for one in got} <= {"OPEN", "UPDATE", "CLOSE"}
+
+        out, err = all_of_it.communicate(timeout=30)
+        assert (all_of_it.returncode, err) == (
+            1,
+            "closed by the server: 1001 the server goes away\n",
+        )
+        numbers = [json.loads(line)["seq"] for line in out.splitlines()]
+        assert numbers == sorted(set(numbers))
+        last, err = server.communicate(timeout=30)
+        assert (server.returncode, err) == (0, "")
+        assert last == f"{numbers[-1] + 1} signals to 2 readers\n"
+
+    def test_ctrl_c_closes_the_readers_and_leaves_no_traceback(self, running: Run) -> None:
+        server = running("serve_signals.py", "--seconds", "60")
+        assert server.stdout
+        url = server.stdout.readline().removeprefix("listening on ").strip()
+        reader, other = running("read_signals.py", url), running("read_signals.py", url)
+        for process in (reader, other):
+            assert process.stdout
+            assert json.loads(process.stdout.readline())
+        other.send_signal(signal.SIGINT)
+        _, err = other.communicate(timeout=30)
+        assert (other.returncode, err) == (130, "")
+        server.send_signal(signal.SIGINT)
+        _, err = server.communicate(timeout=30)
+        assert server.returncode == 130
+        assert "Traceback" not in err  # the simulator may find that nobody is there any more
+        _, err = reader.communicate(timeout=30)
+        assert (reader.returncode, err) == (1, "closed by the server: 1001 the server goes away\n")
+
+    @pytest.mark.parametrize("name", ["serve_signals.py", "read_signals.py"])
+    def test_without_a_token_they_say_so(self, running: Run, name: str) -> None:
+        process = running(name, *(["ws://127.0.0.1:1"] if name[0] == "r" else []), token="")
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert "CROSSWIRE_TOKEN" in err
