@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import inspect
 import json
 import logging
 import os
 import random
+import re
 import resource
 import signal
 import ssl
@@ -1321,6 +1323,39 @@ async def drain_refused(server: Server, token: str | None = None) -> None:
     data = await reader.read()
     writer.close()
     handshake.receive(data)
+
+
+# ------------------------------------------------------------------ its page
+
+
+class TestThePage:
+    PAGE = (ROOT / "docs" / "server.md").read_text()
+
+    def test_every_reason_of_a_refusal_is_on_it_with_its_status(self) -> None:
+        table = self.PAGE.partition("| reason |")[2].partition("\n\n")[0]
+        rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table, re.M))
+        assert rows.keys() == {*REFUSALS.values(), "request", "cut", "crowd"}
+        assert {int(rows[reason]): reason for reason in REFUSALS.values()} == REFUSALS
+
+    def test_every_member_of_a_server_is_on_it_and_in_its_docstring_or_its_own(self) -> None:
+        server = Server()
+        names = {name for name in (*vars(server), *dir(server)) if name[0] != "_"}
+        assert [name for name in names if not re.search(rf"`{name}\b", self.PAGE)] == []
+        assert Server.__doc__
+        untold = [name for name in names if name not in Server.__doc__]
+        assert all(getattr(Server, name).__doc__ for name in untold)
+
+    def test_every_term_is_in_its_docstring(self) -> None:
+        assert Server.__doc__
+        terms = inspect.signature(Server).parameters
+        assert [name for name in terms if not re.search(rf"\b{name}\b", Server.__doc__)] == []
+
+    def test_the_bounds_of_the_architecture_are_its_defaults(self) -> None:
+        page = (ROOT / "docs" / "architecture.md").read_text()
+        terms = inspect.signature(Server).parameters
+        for name in ("readers_max", "upgrades_max", "backlog_count_max"):
+            assert f"`{name}` ({terms[name].default:,})" in page
+        assert terms["backlog_size_max"].default == 1 << 20
 
 
 # ------------------------------------------------------------------ the examples
