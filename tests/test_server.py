@@ -17,6 +17,7 @@ import random
 import re
 import resource
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -44,7 +45,7 @@ from crosswire.handshake import HEAD_MAX, ClientHandshake
 from crosswire.receive import WebSocket
 from crosswire.seam import System
 from crosswire.sinks import Reader, Server
-from crosswire.sinks.server import REFUSALS
+from crosswire.sinks.server import REFUSALS, SEND_BUFFER_SIZE
 
 TOKEN = "a-token-that-nobody-guesses"
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
@@ -1264,6 +1265,9 @@ class TestOnLoopback:
                 if n % 50 == 0:
                     await asyncio.sleep(0)
             assert most <= HIGH + HIGH + 4004
+            sock = reader._wire.get_extra_info("socket")
+            given = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            assert given <= 2 * SEND_BUFFER_SIZE  # Linux doubles it for its own needs
             assert server._kept_size <= 1 << 20
             assert reader.dropped_count > 0
             client._transport.resume_reading()
