@@ -277,7 +277,6 @@ class Server:
         all are gone."""
         if self._listener is None or self._is_closed:
             return
-        self.flush()
         self._is_closed = True
         self._listener.close()
         if self._timer:
