@@ -38,6 +38,8 @@ from fake_world import (
     leftovers,
     simulate,
 )
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedOK
 
 from crosswire.codec import encode_frame, read_header
 from crosswire.errors import HandshakeError, HostError, UsageError
@@ -1290,6 +1292,22 @@ class TestOnLoopback:
                 assert got == [numbered(n, 5000) for n in range(100)]
                 await server.close()
                 assert await asyncio.shield(client.ended) == (1001, "the server goes away")
+            assert server.ended == {"closed": 1}
+
+    async def test_another_librarys_client_reads(self) -> None:
+        async with asyncio.timeout(LIMIT_S), Server() as server:
+            bearer = {"Authorization": f"Bearer {server.token}"}
+            async with connect(server.url, additional_headers=bearer) as client:
+                server.publish(b"{}", TEXT)
+                server.publish(b"\x00" * 70_000)
+                assert await client.recv() == "{}"
+                assert await client.recv() == b"\x00" * 70_000
+                await (await client.ping(b"there?"))
+                closing = asyncio.ensure_future(server.close())
+                with pytest.raises(ConnectionClosedOK):
+                    await client.recv()
+                await closing
+                assert (client.close_code, client.close_reason) == (1001, "the server goes away")
             assert server.ended == {"closed": 1}
 
     async def test_refusals_are_read_by_a_client_in_words(self) -> None:
