@@ -516,7 +516,7 @@ class Server:
                     reader._unsent = unsent
                     reader._hear()
             silence = now - reader._mono_heard
-            if reader._mono_pinged and not reader._is_paused:
+            if reader._mono_pinged:
                 is_over = now - reader._mono_pinged >= self._pong_limit_ns
             else:
                 is_over = silence >= self._idle_ns + self._pong_limit_ns
