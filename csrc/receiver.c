@@ -3,6 +3,8 @@
 
 #define SECOND_NS 1000000000
 
+enum { PACKED_SPARE = 1024 };
+
 enum { GO_ON = -1 }; /* a step was made and there may be another */
 
 /* ---- life ---- */
@@ -287,14 +289,17 @@ static int take_frame(cw_receiver *self, const cw_frame *frame, int64_t mono_now
     return CW_OK;
 }
 
-/* What a frame's place among others forbids. */
+/* What a frame's place among others forbids. A compressed one is bounded by what it expands to, and
+ * by PACKED_SPARE beyond twice that: deflate adds five bytes to a block that it cannot shrink, and no
+ * sender needs so many blocks. */
 static int check_place(cw_receiver *self, const cw_frame *frame) {
     int is_continued = frame->opcode == CW_CONTINUATION;
+    int is_compressed = frame->is_compressed || (is_continued && self->is_compressed);
+    uint64_t most = self->message_max;
     if (CW_UNLIKELY(is_continued != (self->opcode != 0)))
         return fail(self, CW_E_FRAME_CONTINUATION, 0);
-    if (CW_UNLIKELY(frame->payload_len > self->message_max && !frame->is_compressed &&
-                    !self->is_compressed))
-        return fail_too_big(self, frame);
+    if (CW_UNLIKELY(is_compressed)) most = 2 * most + PACKED_SPARE;
+    if (CW_UNLIKELY(frame->payload_len > most)) return fail_too_big(self, frame);
     return CW_OK;
 }
 

@@ -346,6 +346,9 @@ class SlowConnection:
             and frame.size > self.limits.message - self.size
         ):
             raise _FailureError(1009)
+        is_bounded = is_compressed and "limit-none" not in self.habits
+        if is_bounded and frame.size > 2 * self.limits.message + 1024:
+            raise _FailureError(1009)  # ours, beyond what the standard says
         if late and not frame.is_whole:
             return
         if frame.size and not frame.payload and "order-late" in self.habits:

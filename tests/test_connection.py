@@ -854,6 +854,25 @@ class TestDeflate:
             assert taken(connection, data) == ([(BINARY, bytes(size))] if fits else [])
             assert (connection.error is None) is fits
 
+    @ROLES
+    @pytest.mark.parametrize("is_first", [True, False])
+    def test_no_compressed_frame_is_waited_for_that_no_message_can_need(
+        self, is_server: bool, is_first: bool
+    ) -> None:
+        terms = {"deflation": Deflation(), "message_max": 70_000}
+        before = b"" if is_first else to(is_server, BINARY, b"\x00\x00\x00\xff\xff", head=0x40)
+        at = len(before)
+        for size in (141_024, 141_025, 1 << 40, (1 << 63) - 1):
+            declared = bytes([0xC2 if is_first else 0x80, 0x80 * is_server | 127])
+            head = declared + size.to_bytes(8, "big") + MASK * is_server
+            whole = story(is_server, [before + head], **terms)
+            fits = size == 141_024
+            assert whole[5] == (None if fits else ("frame-too-big", at + 2))
+            assert whole[2] is (OPEN if fits else CLOSED)
+            for cut in range(at + len(head) + 1):
+                pieces = [(before + head)[:cut], (before + head)[cut:]]
+                assert story(is_server, pieces, **terms) == whole, cut
+
     def test_a_message_that_could_not_be_put_in_line_does_not_spoil_those_behind_it(self) -> None:
         given = [True, False, True]
 
