@@ -1,14 +1,15 @@
 /* fuzz_inflate.c — compressed messages read at once and in pieces; gzip and zlib also against zlib
  * in one call; and the input itself, compressed and read back.
  *
- * Input: the form and its terms (one byte); a seed for the cuts (one byte), of which one in eight
+ * Input: the form and its terms (one byte); a seed for the cuts (one byte), of which one in 32
  * allows the way back, which is slow; then messages, each behind its size (two bytes, the lower
  * first; at most what is left). */
 #include "packed.h"
+#include "zlib_heap.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { OUTPUT_MAX = 1 << 14, SLOTS = 4, SET_MAX = 1 << 13 };
+enum { OUTPUT_MAX = 1 << 12, SLOTS = 4, SET_MAX = 1 << 13 };
 
 /* ---- a heap whose blocks wait for the next input: zlib's are large, an input is small ---- */
 
@@ -70,9 +71,13 @@ static size_t cuts_of(dice *d, size_t n, size_t cuts[40]) {
 
 /* The verdict of zlib on a whole member: its output, and 1 when it is all of the message. */
 static int judge(terms t, const uint8_t *p, size_t n, bytes *out) {
+    static uint8_t to[OUTPUT_MAX];
+    static slots memory;
     z_stream z = {0};
-    uint8_t *to = malloc(OUTPUT_MAX);
     int result;
+    z.zalloc = cw_zlib_take;
+    z.zfree = cw_zlib_give;
+    z.opaque = (voidpf)(uintptr_t)slots_lend(&memory);
     CHECK_EQ(inflateInit2(&z, t.window_bits + (t.form == CW_INFLATE_GZIP ? 16 : 0)), Z_OK);
     z.next_in = (Bytef *)(uintptr_t)p;
     z.avail_in = (uInt)n;
@@ -80,8 +85,8 @@ static int judge(terms t, const uint8_t *p, size_t n, bytes *out) {
     z.avail_out = OUTPUT_MAX;
     result = inflate(&z, Z_FINISH);
     put(out, to, OUTPUT_MAX - z.avail_out);
-    free(to);
     inflateEnd(&z);
+    slots_are_empty(&memory);
     return result == Z_STREAM_END && z.avail_in == 0;
 }
 
@@ -103,13 +108,13 @@ static int read_both(terms t, cw_inflate *whole, cw_inflate *cut, const uint8_t 
         CHECK_EQ(a.n, b.n);
         CHECK_EQ(at_a, at_b);
         if (t.form != CW_INFLATE_RAW) {
-            bytes c = {0};
+            static bytes c;
+            c.n = 0;
             CHECK_EQ(judge(t, p, n, &c), code_a == CW_OK);
             if (code_a == CW_OK) {
                 CHECK_EQ(c.n, a.n);
                 if (c.n) CHECK_BYTES(c.p, a.p, a.n);
             }
-            bytes_free(&c);
         }
     }
     return code_a == CW_OK && code_b == CW_OK;
@@ -175,6 +180,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     d = (dice){data[1]};
     t = terms_of(data[0]);
     read_messages(t, data + 2, size - 2, &d);
-    if (data[0] >> 7 && data[1] % 8 == 7) write_and_read(t, data + 2, size - 2, &d);
+    if (data[0] >> 7 && data[1] % 32 == 7) write_and_read(t, data + 2, size - 2, &d);
     return 0;
 }
