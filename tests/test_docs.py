@@ -276,7 +276,8 @@ class TestThePageOfWebSocket:
     def test_every_limit_is_on_it_with_its_default(self) -> None:
         rows = dict(re.findall(r"^\| `(\w+)` \| ([\d,]+) \|", self.PAGE, re.M))
         source = (ROOT / "src" / "crosswire" / "connection.pyx").read_text()
-        limits = dict(re.findall(r"uint32_t (\w+)=([\d <]+)[,)]", source))
+        signature = source.partition("def __cinit__(self, *,")[2].partition("):")[0]
+        limits = dict(re.findall(r"(\w+)=(\d[\d <]*)", signature))
         limits |= {"handshake_limit_s": "10", "close_limit_s": "2"}
         assert (HANDSHAKE_LIMIT_S, CLOSE_LIMIT_S) == (10, 2)
         assert {name: int(told.replace(",", "")) for name, told in rows.items()} == {
