@@ -353,6 +353,7 @@ class TestOurClient:
                 early.send(TEXT, b"")
             early.flush()
             early.close()
+            early.close()
             assert await early.over() == (1006, "")
             socket = await our_client(url, ignore, clock)
             socket.close()
@@ -363,6 +364,8 @@ class TestOurClient:
                 socket.send(TEXT, b"")
             socket.close()
             socket.flush()
+            socket.pause_writing()  # as a transport may do behind its end
+            socket.resume_writing()
 
 
 class TestTheClosingHandshake:
@@ -763,6 +766,21 @@ class TestThePeerThatDoesNotRead:
             await asyncio.wait_for(peer.reader.readexactly(2 if role == "server" else 6), LIMIT_S)
             peer.cut("end")
             assert await socket.over() == (1005, "")
+
+    @roles
+    async def test_one_that_reads_nothing_before_the_upgrade_is_not_read_from(
+        self, role: str
+    ) -> None:
+        async with against_a_bare_peer(role, Clock(), is_open=False) as (socket, peer):
+            socket.pause_writing()
+            peer.writer.write(right_head(role, socket))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert socket.reads == 0
+            socket.resume_writing()
+            await asyncio.wait_for(asyncio.shield(socket.opened), LIMIT_S)
+            peer.cut("end")
+            assert await socket.over() == (1006, "")
 
     @roles
     async def test_closing_does_not_wait_for_it_for_ever(self, role: str) -> None:

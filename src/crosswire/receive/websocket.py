@@ -212,10 +212,10 @@ class WebSocket(asyncio.BufferedProtocol):
 
     def _take_opened(self, future: asyncio.Future[None]) -> None:
         """Look at the result, which nobody else may do; who cancelled it wants no connection."""
-        if not future.cancelled():
-            future.exception()
-        elif not self._is_open:
+        if future.cancelled():
             self._abort()
+        else:
+            future.exception()
 
     def _receive_head(self, data: memoryview) -> None:
         assert self._transport
