@@ -89,13 +89,13 @@ class Deflation:
 def _deflation_of(protocol: Protocol) -> Deflation | None:
     """Return what was agreed."""
     for extension in protocol.extensions:
-        if isinstance(extension, PerMessageDeflate):
-            return Deflation(
-                extension.remote_max_window_bits,
-                extension.local_max_window_bits,
-                not extension.remote_no_context_takeover,
-                not extension.local_no_context_takeover,
-            )
+        assert isinstance(extension, PerMessageDeflate)  # nothing else is offered or taken
+        return Deflation(
+            extension.remote_max_window_bits,
+            extension.local_max_window_bits,
+            not extension.remote_no_context_takeover,
+            not extension.local_no_context_takeover,
+        )
     return None
 
 
