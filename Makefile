@@ -70,6 +70,9 @@ types: $(VENV)/.dev  ## mypy, and the stubs against the compiled modules
 	$(PY) -m mypy.stubtest crosswire --ignore-unused-allowlist \
 	  --allowlist tests/typing/stubtest-allowlist.txt
 
+coverage: ## branches of the WebSocket codec that no test takes; needs gcc and gcov
+	sh tests/c/coverage.sh
+
 fuzz: ## libFuzzer on every parser; FUZZ_SECONDS each (default 60); needs clang
 	bash tests/c/fuzz.sh $${FUZZ_SECONDS:-60}
 

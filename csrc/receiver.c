@@ -174,7 +174,7 @@ static int expand(cw_receiver *self, const uint8_t *p, size_t n, int is_last) {
         if (self->assembled > self->message_max)
             return fail(self, CW_E_FRAME_TOO_BIG, back_to_payload(self));
         if (code != CW_FULL) return code == CW_OK ? code : fail(self, code, used);
-        if (self->assembled == end && !make_large(self)) return fail(self, CW_E_MEMORY, used);
+        if (!make_large(self)) return fail(self, CW_E_MEMORY, used); /* the small block is full */
     }
 }
 

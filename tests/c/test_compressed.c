@@ -136,6 +136,31 @@ static void test_every_cut_tells_the_same_story(void) {
     }
 }
 
+static void test_one_byte_above_the_limit_is_too_big_however_it_is_cut(void) {
+    for (int way = 0; way < 4; way++) {
+        cw_role role = way & 1 ? CW_SERVER : CW_CLIENT;
+        size_t n = MAX + (size_t)(way >> 1);
+        uint8_t *text = calloc(n, 1);
+        z_stream *z = packer_of(-15, 6);
+        bytes packed = pack_message(z, text, n), stream = {0};
+        uint64_t payload = role == CW_SERVER ? 6 : 2;
+        CHECK(packed.n < 126);
+        put_message(&stream, role, 0x02, &packed, 1);
+        for (size_t cut = 0; cut <= stream.n; cut++) {
+            story out = told(&stream, role, 1, cut);
+            check_note("way %d, cut at %zu of %zu", way, cut, stream.n);
+            CHECK_EQ(out.code, n > MAX ? CW_E_FRAME_TOO_BIG : CW_OK);
+            CHECK_EQ(out.at, n > MAX ? payload : 0);
+            CHECK_EQ(out.log.n, n > MAX ? 0 : n + 1 + sizeof(uint32_t));
+            bytes_free(&out.log);
+        }
+        packer_free(z);
+        bytes_free(&packed);
+        bytes_free(&stream);
+        free(text);
+    }
+}
+
 static void test_every_request_to_the_heap_may_be_refused(void) {
     for (int way = 0; way < 4; way++) {
         cw_role role = way & 1 ? CW_SERVER : CW_CLIENT;
@@ -172,6 +197,7 @@ static void test_every_request_to_the_heap_may_be_refused(void) {
 
 int main(void) {
     RUN(test_every_cut_tells_the_same_story);
+    RUN(test_one_byte_above_the_limit_is_too_big_however_it_is_cut);
     RUN(test_every_request_to_the_heap_may_be_refused);
     return 0;
 }

@@ -250,7 +250,31 @@ static void test_every_code_has_a_name_of_its_own_and_a_sentence(void) {
     CHECK(strcmp(cw_code_name(CW_E_JSON_CUT), "json-cut") == 0);
 }
 
+static void test_only_the_first_frame_of_a_message_may_be_compressed(void) {
+    for (int first = 0; first < 256; first++) {
+        uint8_t p[2] = {(uint8_t)first, 0};
+        int opcode = first & 15, is_data = opcode == CW_TEXT || opcode == CW_BINARY;
+        cw_frame plain, packed;
+        uint32_t at = 9;
+        int wants = cw_frame_read(p, 2, CW_CLIENT, &plain, &at);
+        if ((first & 0x70) == 0x40 && is_data) {
+            CHECK_EQ(wants, CW_E_FRAME_RESERVED_BITS);
+            CHECK_EQ(cw_frame_read_deflate(p, 2, CW_CLIENT, &packed, &at), CW_OK);
+            CHECK_EQ(packed.is_compressed, 1);
+            CHECK_EQ(packed.opcode, opcode);
+            CHECK_EQ(packed.is_final, first >> 7);
+        } else {
+            if ((first & 0x70) == 0x40 && opcode > CW_BINARY && opcode < CW_CLOSE)
+                wants = CW_E_FRAME_OPCODE; /* the bit is no fault of a data frame's */
+            CHECK_EQ(cw_frame_read_deflate(p, 2, CW_CLIENT, &packed, &at), wants);
+            if (wants == CW_OK) CHECK_EQ(packed.is_compressed, 0);
+            else CHECK_EQ(at, 0);
+        }
+    }
+}
+
 int main(void) {
+    RUN(test_only_the_first_frame_of_a_message_may_be_compressed);
     RUN(test_unmasked_frames_of_every_length_form_reach_a_client);
     RUN(test_masked_frames_of_every_length_form_reach_a_server);
     RUN(test_bytes_behind_the_header_are_not_looked_at);

@@ -671,6 +671,10 @@ static void test_no_room_and_no_input_are_allowed(void) {
     size_t used, made;
     CHECK_EQ(cw_inflate_open(&inflate, ledger_lend(&l, NEVER), CW_INFLATE_RAW, 15, 1), CW_OK);
     CHECK_EQ(cw_inflate_feed(&inflate, NULL, 0, &used, NULL, 0, &made), CW_OK);
+    CHECK_EQ(cw_inflate_last(&inflate, NULL, 0, &used, NULL, 0, &made), CW_OK);
+    CHECK_EQ(used + made, 0);
+    CHECK_EQ(cw_inflate_last(&inflate, HELLO, 7, &used, NULL, 0, &made), CW_FULL);
+    CHECK_EQ(used + made, 0);
     CHECK_EQ(cw_inflate_feed(&inflate, HELLO, 7, &used, NULL, 0, &made), CW_FULL);
     CHECK_EQ(used + made, 0);
     CHECK_EQ(cw_inflate_feed(&inflate, HELLO, 7, &used, to, 5, &made), CW_FULL);

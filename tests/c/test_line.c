@@ -1028,7 +1028,34 @@ static void test_receive_buffer_smaller_than_a_control_frame(void) {
     bytes_free(&stream);
 }
 
+static void test_texts_of_a_venue_without_messages_are_checked_and_counted(void) {
+    cw_layout layout = SPOT;
+    options o = usual(&layout);
+    bytes stream = {0}, bad = {0};
+    session s;
+    layout.message_count = 0;
+    o.symbols = SPOT_SYMBOLS;
+    for (size_t n = 0; n < 70; n++) {
+        char text[70];
+        memset(text, 'x', sizeof text);
+        put_frame(&stream, 0x81, NULL, text, n);
+        if (n > 1) memcpy(text + n - 2, "\xC2\xB5", 2);
+        put_frame(&stream, 0x81, NULL, text, n);
+    }
+    check_every_cut(&o, &stream);
+    feed_new(&s, &o, &stream);
+    CHECK_EQ(s.engine->messages, 140);
+    CHECK_EQ(s.quotes.n + s.trades.n + s.inbox.n, 0);
+    session_close(&s);
+    put_frame(&bad, 0x81, NULL, "fine", 4);
+    put_frame(&bad, 0x81, NULL, "0123456789 0123456789 0123456789 \xFF", 34);
+    check_broken(&o, &bad, CW_E_UTF8, 6 + 2 + 33);
+    bytes_free(&stream);
+    bytes_free(&bad);
+}
+
 int main(void) {
+    RUN(test_texts_of_a_venue_without_messages_are_checked_and_counted);
     RUN(test_quotes_trades_and_signals_of_whole_frames);
     RUN(test_fragments_pings_in_between_and_close_as_a_client);
     RUN(test_fragments_pings_in_between_and_close_as_a_server);
