@@ -11,7 +11,7 @@ BUILD_INPUTS := pyproject.toml setup.py MANIFEST.in $(wildcard csrc/*.c csrc/*.h
                 $(wildcard src/crosswire/include/crosswire/*.h) $(wildcard src/crosswire/*.pyx) \
                 $(wildcard src/crosswire/*.pxd src/crosswire/kernels/*.pxd)
 
-.PHONY: help build demo test bench compare lint types fuzz conformance wheel clean
+.PHONY: help build demo test bench compare lint types fuzz conformance coverage wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## show this
@@ -70,7 +70,7 @@ types: $(VENV)/.dev  ## mypy, and the stubs against the compiled modules
 	$(PY) -m mypy.stubtest crosswire --ignore-unused-allowlist \
 	  --allowlist tests/typing/stubtest-allowlist.txt
 
-coverage: ## branches of the WebSocket codec that no test takes; needs gcc and gcov
+coverage:  ## branches of the WebSocket codec that no test takes; needs gcc and gcov
 	sh tests/c/coverage.sh
 
 fuzz: ## libFuzzer on every parser; FUZZ_SECONDS each (default 60); needs clang
