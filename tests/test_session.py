@@ -242,12 +242,14 @@ class TestConnecting:
 
         simulate(main())
 
-    def test_what_refused_is_told(self) -> None:
+    def test_what_refused_is_told_and_where(self, caplog: pytest.LogCaptureFixture) -> None:
         async def main() -> None:
             world = World(Refusing())
             world.start()
             await world.reach("backing-off")
             assert "503" in world.session.last_error
+            where = f"{world.session.venue.name} at {world.session._host}:{world.session._port}: "
+            assert where + world.session.last_error in caplog.text
             await world.stop()
 
         simulate(main())

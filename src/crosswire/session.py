@@ -238,7 +238,8 @@ class Session:
                     await self._connect_once()
                 except (OSError, VenueError) as error:  # a TimeoutError is an OSError
                     if not self._stopping.is_set():
-                        _log.warning("%s: %s", self.venue.name, self._note(error))
+                        where = (self.venue.name, self._host, self._port)
+                        _log.warning("%s at %s:%d: %s", *where, self._note(error))
                 if not self._stopping.is_set():
                     self._move(Event.FAILED)
                     await self._unless_stopped(self.seam.sleep(self._delay()))
