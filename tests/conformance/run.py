@@ -301,8 +301,8 @@ def main() -> int:
                         help="most bytes of the example's reads; 0: all there are")  # fmt: skip
     parser.add_argument("--tls", action="store_true", help="the example speaks TLS, to a relay")
     parser.add_argument("--ledger", action="store_true", help="write what was found to LEDGER.json")
-    parser.add_argument("--limit", type=float, default=3600.0, metavar="SECONDS",
-                        help="for one set and role (default 3600)")  # fmt: skip
+    parser.add_argument("--limit", type=float, default=7200.0, metavar="SECONDS",
+                        help="for one set and role (default 7200)")  # fmt: skip
     parser.add_argument("--keep", default=KEPT, metavar="FOLDER", help="for reports and logs")
     options = parser.parse_args()
     program = wstest()
