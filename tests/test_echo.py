@@ -214,7 +214,7 @@ RUNS = [
     *({"set": "core", "role": role, "read_size": size, "tls": tls}
       for role in ("client", "server") for tls in (False, True) for size in (0, 1)),
     *({"set": name, "role": role, **WHOLE}
-      for name in ("limits",) for role in ("client", "server")),
+      for name in ("limits", "deflate") for role in ("client", "server")),
 ]  # fmt: skip
 CASES = {"core": 247, "limits": 54, "deflate": 216}
 
