@@ -70,8 +70,12 @@ types: $(VENV)/.dev  ## mypy, and the stubs against the compiled modules
 	$(PY) -m mypy.stubtest crosswire --ignore-unused-allowlist \
 	  --allowlist tests/typing/stubtest-allowlist.txt
 
-coverage:  ## branches of the WebSocket codec that no test takes; needs gcc and gcov
+CODEC_PYTHON := src/crosswire/handshake.py,src/crosswire/receive/websocket.py
+coverage: $(VENV)/.dev  ## branches of the WebSocket codec that no test takes; needs gcc and gcov
 	sh tests/c/coverage.sh
+	$(PY) -m coverage run --branch --data-file=build/coverage/python --include=$(CODEC_PYTHON) \
+	  -m pytest -q tests/test_handshake.py tests/test_websocket.py
+	$(PY) -m coverage report --data-file=build/coverage/python -m --fail-under=100
 
 fuzz: ## libFuzzer on every parser; FUZZ_SECONDS each (default 60); needs clang
 	bash tests/c/fuzz.sh $${FUZZ_SECONDS:-60}
