@@ -13,6 +13,7 @@ import pytest
 import crosswire.config
 from crosswire.config import Config, PairConfig, VenueConfig, load_config, parse_config
 from crosswire.errors import UsageError
+from crosswire.handshake import url_shown
 from crosswire.venues import venue, venue_names
 
 WHOLE = """
@@ -359,7 +360,7 @@ class TestUrls:
     )  # fmt: skip
     def test_what_is_no_websocket_url_is_refused_with_what_to_write(self, url: str) -> None:
         text = refusal(f'[venues.okx]\nurl = "{url}"')
-        assert text.startswith(f"venues.okx.url: {url!r} is no WebSocket URL: ")
+        assert text.startswith(f"venues.okx.url: {url_shown(url)!r} is no WebSocket URL: ")
         assert text.endswith("; write wss://HOST[:PORT][/PATH]")
 
     @pytest.mark.parametrize("url", ["ws://host/ws", "ws://10.0.0.1:80", "ws://localhost.net/"])
@@ -368,7 +369,9 @@ class TestUrls:
         self, name: str, url: str
     ) -> None:
         text = f'[venues.{name}]\nurl = "{url}"\n'
-        said = f"venues.{name}.url: {url!r} is plain text off loopback; write wss://, or "
+        said = (
+            f"venues.{name}.url: {url_shown(url)!r} is plain text off loopback; write wss://, or "
+        )
         for more in ("", "insecure = false\n"):
             assert refusal(text + more) == f"{said}insecure = true beside it"
         assert parse(f"{text}insecure = true\n").venues[name].url == url
@@ -408,7 +411,7 @@ class TestTheFile:
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ('[venues.okx]\nurl = "ws://host/"\n', "venues.okx.url: 'ws://host/' is plain text"),
+            ('[venues.okx]\nurl = "ws://host/"\n', "venues.okx.url: 'ws://host' is plain text"),
             ('[[pair]]\na = "okx:A/B"\nb = "binance:A/B"\n' * 2, "pair[2]: the same two legs"),
         ],
     )

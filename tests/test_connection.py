@@ -210,6 +210,15 @@ class TestViews:
         window[2:4] = b"cd"
         assert message == (BINARY, b"cd")
 
+    def test_what_a_large_view_was_made_of_gives_nothing_when_the_message_is_over(self) -> None:
+        connection = client(message_max=1 << 20, read_size=4096)
+        data = to(False, BINARY, bytes(100_000)) + to(False, TEXT, b"next")
+        for _, payload in connection.receive(data):
+            if len(payload) > 4:
+                span = payload.obj
+        with pytest.raises(BufferError, match="is over"):
+            memoryview(span)
+
     def test_the_view_of_a_large_message_is_released_with_the_next_call(self) -> None:
         connection = client()
         messages = connection.receive(to(False, BINARY, bytes(200000)) * 2)
@@ -605,7 +614,7 @@ class TestUse:
         for call in calls:
             with pytest.raises(TypeError):
                 call()
-        with pytest.raises(UnicodeEncodeError):
+        with pytest.raises(UsageError, match="no text that can be sent"):
             connection.close(1000, "\ud800")
         assert connection.state is OPEN
         assert connection.data_to_send() == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import traceback
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +12,14 @@ import pytest
 from fake_world import accept_key, key_of, right_answer
 
 from crosswire.errors import HandshakeError, UsageError
-from crosswire.handshake import HEAD_MAX, ClientHandshake, Deflation, ServerHandshake
+from crosswire.handshake import (
+    HEAD_MAX,
+    ClientHandshake,
+    Deflation,
+    ServerHandshake,
+    parse_url,
+    url_shown,
+)
 
 URL = "ws://127.0.0.1:8080/ws/stream?a=b"
 
@@ -821,3 +829,61 @@ class TestDeflationThatAServerAnswers:
             handshake.receive(answer(request, b"Sec-WebSocket-Extensions: " + line))
         assert caught.value.code == "handshake-refused"
         assert handshake.deflation is None
+
+
+class TestSecrets:
+    """A token, a key of a venue or a password stands in no log and no error."""
+
+    def test_the_library_logs_nothing_of_what_is_sent_and_received(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
+        for other in ("websockets", "websockets.client", "websockets.server"):
+            caplog.set_level(logging.DEBUG, other)
+        client = ClientHandshake("ws://localhost/?listenKey=SECRET", {"X-Key": "SECRET"})
+        server = ServerHandshake(token="SECRET")
+        with pytest.raises(HandshakeError, match="401"):
+            server.receive(client.request())
+        with pytest.raises(HandshakeError, match="401"):
+            client.receive(server.answer())
+        assert "SECRET" not in caplog.text
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "ws://me:SECRET@desk.example:99999/", "ws://me:SECRET@desk.example:x/SECRET",
+            "ws://me:SECRET/@desk.example/", "http://desk.example/SECRET?key=SECRET#SECRET",
+            "ws://desk.example/SECRET #", "ws://me:SECRET@/?SECRET", "desk.example/SECRET",
+            "ws://me:SECRET/SECRET@desk.example:0", "wss://desk.example:0?SECRET",
+        ],
+    )  # fmt: skip
+    def test_an_error_shows_of_a_url_where_it_leads(self, url: str) -> None:
+        with pytest.raises(UsageError, match="is no WebSocket URL") as caught:
+            parse_url(url)
+        assert "SECRET" not in str(caught.value)
+        assert "desk.example" in str(caught.value) or "@/" in url
+
+    def test_a_url_is_shown_as_far_as_it_leads(self) -> None:
+        assert url_shown("wss://a.example:9443/ws/KEY?k=v#f") == "wss://a.example:9443"
+        assert url_shown("a.example/KEY") == "a.example"
+
+    def test_a_head_is_not_kept(self) -> None:
+        client = ClientHandshake(URL, {"Authorization": "Bearer SECRET"})
+        server = ServerHandshake(token="SECRET")
+        request = client.request()
+        assert server.receive(request) == b""
+        assert b"SECRET" not in server._head._data
+
+    @pytest.mark.parametrize("name", ["Host", "upgrade", "Sec-WebSocket-Key", "Connection"])
+    def test_what_the_upgrade_writes_is_not_written_twice(self, name: str) -> None:
+        with pytest.raises(UsageError, match="written by the upgrade"):
+            ClientHandshake(URL, {name: "x"})
+
+    def test_credentials_are_given_once(self) -> None:
+        with pytest.raises(UsageError, match="given twice"):
+            ClientHandshake("ws://me:x@localhost/", {"Authorization": "Bearer x"})
+
+    @pytest.mark.parametrize("name", ["origins", "hosts"])
+    def test_one_text_is_no_list(self, name: str) -> None:
+        with pytest.raises(UsageError, match="are lists"):
+            ServerHandshake(**{name: "desk.example"})  # type: ignore[arg-type]

@@ -36,6 +36,7 @@ from fake_world import (
 from crosswire.codec import encode_frame
 from crosswire.engine import Engine
 from crosswire.errors import UsageError
+from crosswire.handshake import url_shown
 from crosswire.line import Line
 from crosswire.session import Backoff, Event, Session, State, tls_context
 from crosswire.venue import Heartbeat, Record
@@ -1393,7 +1394,9 @@ class TestTheUrl:
          " ws://127.0.0.1/", "ws://127.0.0.1/\x7f"],
     )  # fmt: skip
     def test_what_is_no_websocket_url_is_refused(self, url: str) -> None:
-        with pytest.raises(UsageError, match=re.escape(f"{url!r} is no WebSocket URL: ")):
+        with pytest.raises(
+            UsageError, match=re.escape(f"{url_shown(url)!r} is no WebSocket URL: ")
+        ):
             self.session(url)
 
     def test_the_context_verifies_names_and_asks_for_tls_1_2(self) -> None:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
-from .handshake import parse_url
+from .handshake import parse_url, url_shown
 from .instruments import parse_leg
 from .seam import open_file
 from .session import _is_loopback
@@ -215,8 +215,8 @@ def _check_privacy(terms: VenueConfig) -> None:
     url = parse_url(terms.url)
     if not (url.secure or terms.insecure or _is_loopback(url.host)):
         raise UsageError(
-            f"venues.{terms.name}.url: {terms.url!r} is plain text off loopback; write wss://, or "
-            "insecure = true beside it"
+            f"venues.{terms.name}.url: {url_shown(terms.url)!r} is plain text off loopback; "
+            "write wss://, or insecure = true beside it"
         )
 
 

@@ -96,6 +96,8 @@ cdef class _Span:
         PyMem_RawFree(self.large)
 
     def __getbuffer__(self, Py_buffer *view, int flags):
+        if self.start is NULL:
+            raise BufferError("the message is over")
         PyBuffer_FillInfo(view, self, self.start, self.size, self.is_read_only, flags)
         self.users += 1
 
@@ -352,7 +354,11 @@ cdef class Connection:
         Raises:
             UsageError: a code that may not be sent, or a reason longer than 123 bytes.
         """
-        cdef bytes text = reason.encode()
+        cdef bytes text
+        try:
+            text = reason.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"the reason is no text that can be sent: {error}") from None
         if not cw_close_code_is_valid(code):
             raise UsageError(f"close code {code} may not be sent")
         if len(text) > CW_CONTROL_MAX - 2:
@@ -420,6 +426,8 @@ cdef class Connection:
         self.shown = self.shown_view = None
         if span.users:
             span.large = self.shown_block
+        else:
+            span.start = NULL
         return not span.users
 
     cdef int _take(self, deflation) except -1:

@@ -8,6 +8,7 @@ follows the head belongs to our codec.
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,14 @@ from websockets.uri import WebSocketURI, parse_uri
 
 from .errors import HandshakeError, UsageError
 
-__all__ = ["HEAD_MAX", "ClientHandshake", "Deflation", "ServerHandshake", "parse_url"]
+__all__ = [
+    "HEAD_MAX",
+    "ClientHandshake",
+    "Deflation",
+    "ServerHandshake",
+    "parse_url",
+    "url_shown",
+]
 
 HEAD_MAX = 16384
 """The longest head in bytes, its empty line included."""
@@ -42,6 +50,8 @@ _FORBIDDEN = frozenset("\r\n\0")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t -~]*")
 _TOKEN = re.compile(r"[!-~]+")
+_SILENT = logging.Logger("crosswire.handshake", logging.CRITICAL + 1)
+"""The library would log every header, and tokens and keys of venues stand in some."""
 _STATUS = re.compile(rb"HTTP/1\.1 ([1-5]\d\d)[ \r]")
 
 
@@ -52,20 +62,35 @@ def parse_url(url: str) -> WebSocketURI:
         UsageError: it is not one, its host or port cannot be, or it holds a space or a control
             character.
     """
+    what = f"{url_shown(url)!r} is no WebSocket URL"
     if any(char <= " " or char == "\x7f" for char in url):
-        raise UsageError(f"{url!r} is no WebSocket URL: it holds a space or a control character")
+        raise UsageError(f"{what}: it holds a space or a control character")
     try:
         parts = urlsplit(url)
-        if parts.port == 0:
-            raise ValueError("port 0")
+        is_port = parts.port != 0
+    except ValueError:
+        is_port = False
+    if not is_port:
+        raise UsageError(f"{what}: its host or port cannot be")
+    try:
         user, at, host = parts.netloc.rpartition("@")
         if at and ":" not in user:  # a name without a password has an empty one
             url = parts._replace(netloc=f"{user}:@{host}").geturl()
         uri = parse_uri(url)
         uri.host.encode("idna")  # as looking it up will
         return uri
-    except (InvalidURI, ValueError) as error:
-        raise UsageError(f"{url!r} is no WebSocket URL: {error}") from None
+    except InvalidURI as error:  # its text is the whole URL
+        raise UsageError(f"{what}: {error.msg}") from None
+    except ValueError:
+        raise UsageError(f"{what}: its host cannot be") from None
+
+
+def url_shown(url: str) -> str:
+    """Return what may be shown of a URL: scheme, host and port. The rest may hold secrets."""
+    scheme, mark, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
+    if not mark:
+        scheme, rest = "", scheme
+    return f"{scheme}{mark}{rest.rpartition('@')[2].partition('/')[0]}"
 
 
 @dataclass(frozen=True)
@@ -105,22 +130,23 @@ class _Head:
     def __init__(self) -> None:
         self._data = bytearray()
 
-    def take(self, data: bytes | bytearray | memoryview) -> tuple[bytes, bytes] | None:
+    def take(self, new: bytes | bytearray | memoryview) -> tuple[bytes, bytes] | None:
         """Return the head and the bytes behind it, or ``None`` while it is not whole.
 
         Raises:
             HandshakeError: it is longer than 16 KiB, or has more than 128 lines.
         """
-        self._data += data
+        self._data += new
         end = self._data.find(b"\r\n\r\n", 0, HEAD_MAX)
         if end < 0:
             if len(self._data) >= HEAD_MAX:
                 raise HandshakeError("handshake-head", HEAD_MAX, "head of more than 16 KiB")
             return None
-        head = bytes(self._data[: end + 4])
+        data, self._data = self._data, bytearray()  # a token may stand in it: it is not kept
+        head = bytes(data[: end + 4])
         if head.count(b"\r\n") > HEADERS_MAX + 2:
             raise HandshakeError("handshake-head", 0, f"head of more than {HEADERS_MAX} lines")
-        return head, bytes(self._data[end + 4 :])
+        return head, bytes(data[end + 4 :])
 
 
 class ClientHandshake:
@@ -135,7 +161,7 @@ class ClientHandshake:
         deflation: what was agreed, once the answer was received; ``None``: nothing.
 
     Raises:
-        UsageError: the URL is not one, or a header holds CR, LF or NUL.
+        UsageError: the URL is not one, or a header cannot be sent or is the upgrade's own.
     """
 
     def __init__(
@@ -146,7 +172,7 @@ class ClientHandshake:
         offers_deflate: bool = False,
     ) -> None:
         extensions = [ClientPerMessageDeflateFactory()] if offers_deflate else None
-        self._protocol = ClientProtocol(parse_url(url), extensions=extensions)
+        self._protocol = ClientProtocol(parse_url(url), extensions=extensions, logger=_SILENT)
         self._head = _Head()
         self.deflation: Deflation | None = None
         request = self._protocol.connect()
@@ -155,6 +181,8 @@ class ClientHandshake:
                 raise UsageError(f"header {name!r} holds a line break or NUL")
             if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
                 raise UsageError(f"header {name!r} holds what no header of ASCII may")
+            if name in request.headers:
+                raise UsageError(f"header {name!r} is written by the upgrade, or given twice")
             request.headers[name] = value
         self._protocol.send_request(request)
 
@@ -206,7 +234,8 @@ class ServerHandshake:
         deflation: what was agreed, once the request was received; ``None``: nothing.
 
     Raises:
-        UsageError: the token cannot be sent in a header.
+        UsageError: the token cannot be sent in a header, or ``origins`` or ``hosts`` is one text
+            and no list.
     """
 
     def __init__(
@@ -220,9 +249,11 @@ class ServerHandshake:
     ) -> None:
         if token is not None and not _TOKEN.fullmatch(token):
             raise UsageError("a token is printable ASCII without spaces, of one character or more")
+        if isinstance(origins, str) or isinstance(hosts, str):
+            raise UsageError("origins and hosts are lists of texts")
         extensions = [ServerPerMessageDeflateFactory()] if takes_deflate else None
         allowed = [None, *(Origin(origin) for origin in origins)]
-        self._protocol = ServerProtocol(origins=allowed, extensions=extensions)
+        self._protocol = ServerProtocol(origins=allowed, extensions=extensions, logger=_SILENT)
         self._head = _Head()
         self._answer = b""
         self._token = None if token is None else f"Bearer {token}".encode()

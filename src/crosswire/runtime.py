@@ -14,6 +14,7 @@ from .capture import Kind, RecordingWriter
 from .config import Config, VenueConfig
 from .engine import Engine
 from .errors import MessageError, RecordingError, SubscriptionError, UsageError
+from .handshake import url_shown
 from .instruments import Instrument, Pair
 from .line import Line
 from .seam import Seam, System
@@ -142,7 +143,7 @@ class Runtime:
 
     def on_opened(self, session: Session, ts: int, mono: int) -> None:
         if self._writer:
-            what = {"venue": session.venue.name, "url": session.url}
+            what = {"venue": session.venue.name, "url": url_shown(session.url)}
             self._writer.write_json(Kind.OPENED, session.line.id, ts, mono, what)
 
     def on_lost(self, session: Session, ts: int, mono: int, reason: str) -> None:

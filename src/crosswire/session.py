@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from .codec import encode_frame
 from .errors import SubscriptionError, UsageError, VenueError
-from .handshake import ClientHandshake, parse_url
+from .handshake import ClientHandshake, parse_url, url_shown
 from .line import Line
 from .receive import LineProtocol
 from .seam import Seam
@@ -201,10 +201,10 @@ class Session:
         self._host, self._port = url.host, url.port
         if not (url.secure or self.insecure or _is_loopback(url.host)):
             raise UsageError(
-                f"{self.url}: plain text off loopback; say insecure = true to allow it"
+                f"{url_shown(self.url)}: plain text off loopback; say insecure = true to allow it"
             )
         if url.secure and self.tls is None:
-            raise UsageError(f"{self.url}: wss needs a TLS context")
+            raise UsageError(f"{url_shown(self.url)}: wss needs a TLS context")
         self._context = self.tls if url.secure else None
         self._protocol: LineProtocol | None = None
         self._closing: list[LineProtocol] = []
