@@ -379,7 +379,7 @@ def test_the_bot_example_tells_which_session_is_not_live_and_why(nowhere: Path) 
     (told,) = [line for line in done.stderr.splitlines() if line.startswith("not live after")]
     assert "okx (" in told
     assert "ConnectionRefusedError" in told
-    assert "WARNING crosswire.session: okx: " in done.stderr
+    assert "WARNING crosswire.session: okx at 127.0.0.1:1: " in done.stderr
 
 
 async def test_the_bot_example_goes_on_where_one_subscription_is_refused(tmp_path: Path) -> None:
