@@ -23,6 +23,7 @@ import logging
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from math import isfinite
 from types import TracebackType
 from typing import Any, Literal, Self, cast
@@ -404,11 +405,22 @@ class Server:
             if reader._untold:
                 self._tell_gap(reader)
             elif reader._next < self._sent_count:
-                frame = self._kept[reader._next - self._sent_count]
-                reader._next += 1
-                reader._wire.write(frame)
+                frames = self._kept_from(reader._next)
+                reader._next += len(frames)
+                reader._wire.write(b"".join(frames))
             else:
                 self._quicken(reader)
+
+    def _kept_from(self, number: int) -> list[bytes]:
+        """Return kept frames for one write: as many as a transport takes, at least one."""
+        frames: list[bytes] = []
+        size = 0
+        for frame in islice(self._kept, number - self._sent_count + len(self._kept), None):
+            size += len(frame)
+            if frames and size > WRITE_MAX:
+                break
+            frames.append(frame)
+        return frames
 
     def _tell_gap(self, reader: Reader) -> None:
         """Tell a reader how many messages were lost to it, where there are words for it."""
