@@ -2,7 +2,111 @@
 
 from __future__ import annotations
 
-from test_server import HIGH, Hall, in_hall, number_of, numbered
+import asyncio
+import ssl
+from typing import cast
+
+import trustme
+from fake_world import leftovers, simulate
+from test_server import HIGH, REQUEST, Hall, Wire, in_hall, number_of, numbered, timers, turn
+
+from crosswire.sinks import Reader, Server
+
+# ------------------------------------------------------------------ at the door
+
+
+class TestTheDoor:
+    def test_a_connection_counts_from_before_its_tls_handshake(self) -> None:
+        async def test(hall: Hall) -> None:
+            reader = hall.read()[0]
+            unmade = [cast(Reader, hall.seam.factory()) for _ in range(400)]
+            assert timers() == 1 + 4
+            assert len({id(reader._head.obj) for reader in unmade}) == 1
+            await turn()
+            assert hall.server.refused == {"crowd": 396}
+            assert len(hall.server._connections) == 1 + 4
+            assert hall.read()[0].status == 101
+            await asyncio.sleep(11)
+            assert hall.server.refused == {"crowd": 397, "cut": 3}
+            assert timers() == 1
+            assert reader.wire.lost_at is None
+
+        in_hall(test, upgrades_max=4, idle_s=60)
+
+    def test_one_that_was_given_up_in_its_tls_handshake_is_cut_behind_it(self) -> None:
+        async def test(hall: Hall) -> None:
+            first, _ = (cast(Reader, hall.seam.factory()) for _ in range(2))
+            await turn()
+            wire = Wire(first, 1, is_reading=True)
+            first.connection_made(wire)
+            await turn()
+            assert wire.lost_at is not None
+            assert hall.server.refused == {"crowd": 1}
+            assert len(hall.server._connections) == 1
+
+        in_hall(test, upgrades_max=1)
+
+    def test_strangers_do_not_keep_readers_out(self) -> None:
+        async def test(hall: Hall) -> None:
+            for _ in range(20):
+                for _ in range(10):
+                    hall.come()
+                client = hall.come()
+                client.say(REQUEST)
+                assert client.status == 101
+                await turn()
+            assert hall.server.reader_count == 20
+            assert hall.server.refused == {"crowd": 20 * 10 - 7}
+
+        in_hall(test, upgrades_max=8, idle_s=60)
+
+    def test_where_all_others_are_in_their_end_the_newcomer_is_cut(self) -> None:
+        async def test(hall: Hall) -> None:
+            for client in hall.read(2):
+                client.wire.is_sticky = True
+                client.reader.close()
+            newcomer = hall.come()
+            await turn()
+            assert hall.told(newcomer) == ["crowd"]
+            assert newcomer.wire.lost_at is not None
+
+        in_hall(test, upgrades_max=2)
+
+    def test_closing_gives_up_who_is_in_a_tls_handshake(self) -> None:
+        async def main() -> None:
+            hall = Hall()
+            await hall.server.open()
+            unmade = cast(Reader, hall.seam.factory())
+            await hall.server.close()
+            assert hall.seam.seconds() == 0.0
+            assert hall.server.refused == {"cut": 1}
+            assert timers() == 0
+            late = Wire(unmade, 1, is_reading=True)
+            unmade.connection_made(late)
+            await turn()
+            assert late.lost_at == 0.0
+            assert hall.come().wire.is_closing()  # accepted before, made behind the end
+            await turn()
+            assert hall.server.refused == {"cut": 1}
+            assert (timers(), leftovers()) == (0, [])
+
+        simulate(main())
+
+    async def test_a_crowd_of_silent_tcp_connections_before_tls(self) -> None:
+        authority = trustme.CA()
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("127.0.0.1").configure_cert(tls)
+        server = Server(tls=tls, upgrades_max=2)
+        async with server:
+            streams = [await asyncio.open_connection(server.host, server.port) for _ in range(6)]
+            async with asyncio.timeout(20):
+                while server.refused != {"crowd": 4}:  # noqa: ASYNC110 - a few turns
+                    await asyncio.sleep(0)
+            assert len(server._connections) == 2
+        assert server.refused == {"crowd": 4, "cut": 2}
+        for _, writer in streams:
+            writer.close()
+
 
 # ------------------------------------------------------------------ slow readers
 

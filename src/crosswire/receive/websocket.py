@@ -78,7 +78,7 @@ class WebSocket(asyncio.BufferedProtocol):
         self._is_open = False
         self._is_ending = False
         self._is_paused = False
-        self._head = memoryview(bytearray(HEAD_MAX))
+        self._head = _WASTE  # room for the head, from the transport to the end of the upgrade
         self._rest = b""  # what came behind the head in its read
         self._transport: asyncio.Transport | None = None
         self._deadline = seam.later(handshake_limit_s, self._give_up)
@@ -94,6 +94,7 @@ class WebSocket(asyncio.BufferedProtocol):
         if self.opened.done():  # given up before, as where the TLS handshake took too long
             self._transport.abort()
             return
+        self._head = memoryview(bytearray(HEAD_MAX))
         self._transport.set_write_buffer_limits(WRITE_MAX)
         if isinstance(self.handshake, ClientHandshake):
             self._transport.write(self.handshake.request())
@@ -212,6 +213,7 @@ class WebSocket(asyncio.BufferedProtocol):
 
     def _take_opened(self, future: asyncio.Future[None]) -> None:
         """Look at the result, which nobody else may do; who cancelled it wants no connection."""
+        self._head = _WASTE
         if future.cancelled():
             self._abort()
         else:

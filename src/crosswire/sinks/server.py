@@ -88,7 +88,8 @@ class Reader(WebSocket):
         self._wire = cast(asyncio.Transport, transport)
         self.peer = transport.get_extra_info("peername")
         super().connection_made(transport)
-        self._server._connect(self)
+        if not self.opened.done():
+            limit_send_buffer(self._wire, SEND_BUFFER_SIZE)
 
     def buffer_updated(self, nbytes: int) -> None:
         was_open = self._is_open
@@ -131,6 +132,13 @@ class Reader(WebSocket):
             self._server._refuse(self)
 
 
+class _Cut(asyncio.Protocol):
+    """Takes a connection that comes to a server that is closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast(asyncio.Transport, transport).abort()
+
+
 class Server:
     """Serve messages to readers; use it as an asynchronous context manager, once.
 
@@ -146,8 +154,8 @@ class Server:
             no page.
         hosts: allowed values of ``Host``; ``None``: any.
         readers_max: most readers; one more is refused with 503.
-        upgrades_max: most connections beside the readers, in their upgrade or their end; one more
-            is cut without an answer.
+        upgrades_max: most connections beside the readers, in their TLS handshake, their upgrade or
+            their end; for one more the oldest that is no reader yet is cut without an answer.
         when_slow: ``newest``: a slow reader loses the oldest of what it has not got; ``close``: it
             is closed with 1013.
         backlog_count_max, backlog_size_max: most messages, and bytes of their frames, that are kept
@@ -246,7 +254,8 @@ class Server:
         self._unsent: list[bytes] = []  # published in this turn of the loop
         self._unsent_size = 0
         self._sent_count = 0  # messages that were written to readers or kept
-        self._connections: set[Reader] = set()  # with a transport
+        self._connections: set[Reader] = set()  # all that came and are not gone
+        self._upgrades: dict[Reader, None] = {}  # of these, no readers yet, in order of coming
         self._readers: dict[Reader, None] = {}  # open, in the order of their coming
         self._slow: dict[Reader, None] = {}  # of these
         self._fast: tuple[Reader, ...] | None = ()  # the others; None: to be made anew
@@ -266,7 +275,7 @@ class Server:
             raise UsageError("a server is opened once")
         try:
             self._listener = await self._seam.serve(
-                lambda: Reader(self), self.host, self.port, self._tls, self._handshake_limit_s
+                self._accept, self.host, self.port, self._tls, self._handshake_limit_s
             )
         except OSError as error:
             raise HostError(f"cannot listen on {self.host}:{self.port}: {error}") from error
@@ -290,7 +299,7 @@ class Server:
                 await self._gone
         finally:
             for connection in self._connections:
-                connection._wire.abort()
+                connection._abort()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -452,22 +461,29 @@ class Server:
     def _has_room(self) -> bool:
         return len(self._readers) < self._readers_max
 
-    def _connect(self, reader: Reader) -> None:
+    def _accept(self) -> asyncio.BaseProtocol:
+        """Return what takes a connection that has come, before its TLS handshake."""
+        if self._is_closed:
+            return _Cut()
+        reader = Reader(self)
         self._connections.add(reader)
-        is_crowd = len(self._connections) > self._readers_max + self._upgrades_max
-        if is_crowd or self._is_closed:
-            reader._is_crowd = is_crowd
-            reader.close()
-        else:
-            limit_send_buffer(reader._wire, SEND_BUFFER_SIZE)
+        self._upgrades[reader] = None
+        if len(self._connections) - len(self._readers) > self._upgrades_max:
+            oldest = next(iter(self._upgrades))
+            del self._upgrades[oldest]
+            oldest._is_crowd = True
+            oldest.close()
+        return reader
 
     def _disconnect(self, reader: Reader) -> None:
         self._forget(reader, "peer")
+        self._upgrades.pop(reader, None)
         self._connections.discard(reader)
         if self._gone and not self._connections and not self._gone.done():
             self._gone.set_result(None)
 
     def _open_reader(self, reader: Reader) -> None:
+        self._upgrades.pop(reader, None)
         if self._is_closed:
             return
         self.flush()
@@ -479,6 +495,7 @@ class Server:
             self._slow_down(reader)
 
     def _refuse(self, reader: Reader) -> None:
+        self._upgrades.pop(reader, None)
         status = cast(ServerHandshake, reader.handshake).status
         reason = REFUSALS.get(status, "request") if status else "cut"
         if reader._is_crowd:
@@ -486,6 +503,8 @@ class Server:
         self.refused[reason] += 1
         _log.info("%s refused: %s", reader.peer, reason)
         self._call("on_refused", self.on_refused, reader, reason)
+        if reader._transport is None:  # given up in its TLS handshake; nothing tells its end
+            self._disconnect(reader)
 
     def _end(self, reader: Reader, reason: str, code: int, text: str) -> None:
         """Close a reader, and say why."""
