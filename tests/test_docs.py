@@ -22,7 +22,7 @@ from crosswire import UsageError, load_config, parse_config
 from crosswire.capture import read_jsonl
 from crosswire.codec import encode_frame
 from crosswire.demo import Demo, DemoOptions
-from crosswire.receive.websocket import CLOSE_LIMIT_S, HANDSHAKE_LIMIT_S
+from crosswire.receive.websocket import CLOSE_LIMIT_S, HANDSHAKE_LIMIT_S, STALL_LIMIT_S
 from crosswire.session import State
 from crosswire.sim.plan import Scenario
 from crosswire.sim.server import SimServer
@@ -278,8 +278,8 @@ class TestThePageOfWebSocket:
         source = (ROOT / "src" / "crosswire" / "connection.pyx").read_text()
         signature = source.partition("def __cinit__(self, *,")[2].partition("):")[0]
         limits = dict(re.findall(r"(\w+)=(\d[\d <]*)", signature))
-        limits |= {"handshake_limit_s": "10", "close_limit_s": "2"}
-        assert (HANDSHAKE_LIMIT_S, CLOSE_LIMIT_S) == (10, 2)
+        limits |= {"handshake_limit_s": "10", "close_limit_s": "2", "stall_limit_s": "30"}
+        assert (HANDSHAKE_LIMIT_S, CLOSE_LIMIT_S, STALL_LIMIT_S) == (10, 2, 30)
         assert {name: int(told.replace(",", "")) for name, told in rows.items()} == {
             name: eval(value) for name, value in limits.items()
         }

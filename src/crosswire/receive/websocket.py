@@ -9,7 +9,9 @@ Rules:
    first of them on, or the end of the stream, all is over within ``close_limit_s``.
 3. While the peer does not read what we write, nothing more is read from it, and nothing that was
    read is handed over.
-4. Once the end has begun, no message is handed over; behind the peer's close nothing is kept.
+4. A peer that takes nothing of what waits for it for ``stall_limit_s`` is cut: its end would not be
+   seen, since nothing is read from it.
+5. Once the end has begun, no message is handed over; behind the peer's close nothing is kept.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ _log = logging.getLogger("crosswire.websocket")
 
 HANDSHAKE_LIMIT_S = 10.0
 CLOSE_LIMIT_S = 2.0
+STALL_LIMIT_S = 30.0
 WRITE_MAX = 1 << 16
 _WASTE = memoryview(bytearray(HEAD_MAX))
 """Where every connection puts what comes behind its end; nobody reads it."""
@@ -46,6 +49,8 @@ class WebSocket(asyncio.BufferedProtocol):
             payload is a memoryview, valid during the call. What it raises is logged, and ends the
             connection with close code 1011.
         handshake_limit_s, close_limit_s: how long the upgrade, and the end, may take.
+        stall_limit_s: how long the peer may take nothing while the transport is full; ``None``:
+            whoever made this looks after it.
         limits: for :class:`~crosswire.connection.Connection`.
 
     Attributes:
@@ -65,6 +70,7 @@ class WebSocket(asyncio.BufferedProtocol):
         *,
         handshake_limit_s: float = HANDSHAKE_LIMIT_S,
         close_limit_s: float = CLOSE_LIMIT_S,
+        stall_limit_s: float | None = STALL_LIMIT_S,
         **limits: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -74,6 +80,7 @@ class WebSocket(asyncio.BufferedProtocol):
         self._on_message = on_message
         self._handshake_limit_s = handshake_limit_s
         self._close_limit_s = close_limit_s
+        self._stall_limit_s = stall_limit_s
         self._limits = limits
         self._is_open = False
         self._is_ending = False
@@ -81,6 +88,8 @@ class WebSocket(asyncio.BufferedProtocol):
         self._head = _WASTE  # room for the head, from the transport to the end of the upgrade
         self._rest = b""  # what came behind the head in its read
         self._transport: asyncio.Transport | None = None
+        self._stall: asyncio.TimerHandle | None = None  # runs while the transport is full
+        self._written = 0  # bytes given to the transport
         self._deadline = seam.later(handshake_limit_s, self._give_up)
         self.opened: asyncio.Future[None] = loop.create_future()
         self.opened.add_done_callback(self._take_opened)
@@ -118,13 +127,16 @@ class WebSocket(asyncio.BufferedProtocol):
         self._is_paused = True
         if self._transport:
             self._transport.pause_reading()
+            self._limit_stall(self._taken())
 
     def resume_writing(self) -> None:
         self._is_paused = False
+        self._forgive_stall()
         self._loop.call_soon(self._go_on)  # not inside whatever wrote
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
+        self._forgive_stall()
         self._transport = None
         self._refuse("handshake-cut", str(exc or "the connection was closed"))
         code, reason = 1006, ""
@@ -166,6 +178,7 @@ class WebSocket(asyncio.BufferedProtocol):
         if not self._is_open or self._transport is None or self._transport.is_closing():
             return
         if data := self.connection.data_to_send():
+            self._written += len(data)
             self._transport.write(data)
         if self.connection.state is not ConnectionState.OPEN:
             self._end()
@@ -186,6 +199,28 @@ class WebSocket(asyncio.BufferedProtocol):
             self._is_ending = True
             self._deadline = self._seam.later(self._close_limit_s, self._abort)
 
+    def _taken(self) -> int:
+        """Return how many bytes have left the transport, but for a constant."""
+        assert self._transport
+        return self._written - self._transport.get_write_buffer_size()
+
+    def _limit_stall(self, taken: int) -> None:
+        """Let the peer take more than that within ``stall_limit_s`` from now."""
+        self._forgive_stall()
+        if self._stall_limit_s is not None:
+            self._stall = self._seam.later(self._stall_limit_s, lambda: self._look_at_stall(taken))
+
+    def _look_at_stall(self, before: int) -> None:
+        if self._transport and (taken := self._taken()) > before:
+            self._limit_stall(taken)
+        else:
+            self._abort()
+
+    def _forgive_stall(self) -> None:
+        if self._stall:
+            self._stall.cancel()
+            self._stall = None
+
     def _give_up(self) -> None:
         """The upgrade took too long; a client that did not ask for one in time is told."""
         is_late = not self.opened.done()
@@ -201,6 +236,7 @@ class WebSocket(asyncio.BufferedProtocol):
     def _abort(self) -> None:
         """End at once; the transport, where there is one, tells when it is gone."""
         self._deadline.cancel()
+        self._forgive_stall()
         if self._transport:
             self._transport.abort()
         elif not self.ended.done():

@@ -68,6 +68,7 @@ class Reader(WebSocket):
             server._take_message,
             handshake_limit_s=server._handshake_limit_s,
             close_limit_s=server._close_limit_s,
+            stall_limit_s=None,  # the server looks after all
             **READER_LIMITS,
         )
         self.peer: Any = None
