@@ -8,7 +8,10 @@ import pytest
 from fake_world import BINARY
 from test_websocket import Clock, against_a_bare_peer, collected, ignore, roles
 
-from crosswire.receive.websocket import STALL_LIMIT_S
+from crosswire.connection import Connection
+from crosswire.handshake import Deflation
+from crosswire.receive import WebSocket
+from crosswire.receive.websocket import STALL_LIMIT_S, TURN_SIZE
 
 pytestmark = pytest.mark.transport
 __all__ = ["collected"]  # a fixture
@@ -75,3 +78,62 @@ class TestAPeerThatStopsReading:
             socket.resume_writing()
             peer.cut("end")
             assert await socket.over() == (1006, "")
+
+
+class TestOneReadOfMuchWork:
+    @roles
+    async def test_others_have_their_turn(self, role: str) -> None:
+        count, size = 40, TURN_SIZE // 4
+        turns: list[int] = []
+        now = 0
+
+        def keep(socket: WebSocket, opcode: int, payload: memoryview) -> None:
+            assert payload == bytes(size)
+            turns.append(now)
+
+        clock = Clock()
+        async with against_a_bare_peer(role, clock, keep) as (socket, peer):
+            socket.connection = Connection(
+                is_server=role == "server", random_bytes=bytes, deflation=Deflation()
+            )
+            theirs = Connection(
+                is_server=role != "server", random_bytes=bytes, deflation=Deflation()
+            )
+            for _ in range(count):
+                theirs.send(BINARY, bytes(size))
+            theirs.close()
+            data = theirs.data_to_send()
+            assert len(data) < 65536
+            window = socket.get_buffer(-1)
+            window[: len(data)] = data
+            socket.buffer_updated(len(data))
+            assert socket._transport is not None
+            assert not socket._transport.is_reading()
+            while socket.connection.close_code is None:
+                now += 1
+                await asyncio.sleep(0)
+            assert len(turns) == count
+            assert max(turns.count(turn) for turn in turns) == 4
+            peer.cut("end")
+            assert await socket.over() == (1000, "")
+
+    @roles
+    async def test_a_connection_that_is_lost_meanwhile_hands_nothing_over(self, role: str) -> None:
+        taken: list[int] = []
+
+        def keep(socket: WebSocket, opcode: int, payload: memoryview) -> None:
+            taken.append(len(payload))
+
+        clock = Clock()
+        options = {"read_size": 1 << 22}
+        async with against_a_bare_peer(role, clock, keep, **options) as (socket, peer):
+            data = peer.frame(BINARY, bytes(TURN_SIZE)) * 3
+            window = socket.get_buffer(-1)
+            window[: len(data)] = data
+            socket.buffer_updated(len(data))
+            assert len(taken) == 1
+            assert socket._transport is not None
+            socket._transport.abort()
+            assert await socket.over() == (1006, "")
+            await asyncio.sleep(0)
+            assert len(taken) == 1

@@ -11,7 +11,9 @@ Rules:
    read is handed over.
 4. A peer that takes nothing of what waits for it for ``stall_limit_s`` is cut: its end would not be
    seen, since nothing is read from it.
-5. Once the end has begun, no message is handed over; behind the peer's close nothing is kept.
+5. One turn of the loop hands over ``TURN_SIZE`` of messages and one more; what is left of a read,
+   which compression may have made small, waits for the next turn, and so does reading.
+6. Once the end has begun, no message is handed over; behind the peer's close nothing is kept.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ HANDSHAKE_LIMIT_S = 10.0
 CLOSE_LIMIT_S = 2.0
 STALL_LIMIT_S = 30.0
 WRITE_MAX = 1 << 16
+TURN_SIZE = 1 << 20
+"""Bytes of messages behind which others have their turn."""
 _WASTE = memoryview(bytearray(HEAD_MAX))
 """Where every connection puts what comes behind its end; nobody reads it."""
 
@@ -85,6 +89,7 @@ class WebSocket(asyncio.BufferedProtocol):
         self._is_open = False
         self._is_ending = False
         self._is_paused = False
+        self._is_going_on = False  # _go_on is to be called
         self._head = _WASTE  # room for the head, from the transport to the end of the upgrade
         self._rest = b""  # what came behind the head in its read
         self._transport: asyncio.Transport | None = None
@@ -132,7 +137,7 @@ class WebSocket(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         self._is_paused = False
         self._forgive_stall()
-        self._loop.call_soon(self._go_on)  # not inside whatever wrote
+        self._go_on_soon()  # not inside whatever wrote
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deadline.cancel()
@@ -284,18 +289,35 @@ class WebSocket(asyncio.BufferedProtocol):
         if self._transport and isinstance(self.handshake, ServerHandshake):
             self._transport.write(self.handshake.answer())
 
+    def _go_on_soon(self) -> None:
+        if not self._is_going_on:
+            self._is_going_on = True
+            self._loop.call_soon(self._go_on)
+
     def _go_on(self) -> None:
-        """The peer has read: hand over what waited, then read on."""
+        """Hand over what waited for the peer, or for a turn, then read on."""
+        self._is_going_on = False
+        if self._transport is None or self._transport.is_closing():
+            return
         if self._is_open:
             self._take()
-        if self._transport and not self._is_paused and not self._transport.is_closing():
+        is_held = self._is_paused or self._is_going_on
+        if not is_held and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _take(self) -> None:
-        """Hand over what came, as far as the peer reads, and write what that gave."""
+        """Hand over what came, as far as the peer reads and as much as fits in a turn, and write
+        what that gave."""
+        size = 0
         while not self._is_paused:
+            if size >= TURN_SIZE:
+                if self._transport:
+                    self._transport.pause_reading()
+                self._go_on_soon()
+                break
             message = self.connection.next_message()
             if message is not None:
+                size += len(message[1])
                 self._hand_over(*message)
             elif not self._take_rest():
                 break
