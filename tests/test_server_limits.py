@@ -139,3 +139,22 @@ class TestCatchingUp:
             assert client.wire.most <= HIGH + 2 * HIGH + 10
 
         in_hall(test)
+
+    def test_one_that_reads_steadily_is_not_silent_in_its_second_round(self) -> None:
+        async def test(hall: Hall) -> None:
+            client = hall.read(is_reading=False)[0]
+            for n in range(1000):
+                hall.publish(numbered(n))
+            await asyncio.sleep(2)
+            client.wire.take(40_000)
+            await asyncio.sleep(2)  # 26,000 wait for it when it is looked at
+            client.wire.take(15_000)  # it is given more
+            assert client.wire.get_write_buffer_size() > HIGH
+            before = client.wire.get_write_buffer_size()
+            for _ in range(30):
+                await asyncio.sleep(2)
+                client.wire.take(500)
+            assert before > client.wire.get_write_buffer_size() > 26_000
+            assert hall.told(client) == ["opened"]
+
+        in_hall(test, idle_s=8, pong_limit_s=4)

@@ -545,8 +545,8 @@ class Server:
             if reader._is_paused:
                 unsent = reader._wire.get_write_buffer_size()
                 if unsent < reader._unsent:
-                    reader._unsent = unsent
                     reader._hear()
+                reader._unsent = unsent  # also where it grew: behind it was caught up meanwhile
             silence = now - reader._mono_heard
             if reader._mono_pinged:
                 is_over = now - reader._mono_pinged >= self._pong_limit_ns
