@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import ssl
 from typing import cast
 
@@ -158,3 +159,25 @@ class TestCatchingUp:
             assert hall.told(client) == ["opened"]
 
         in_hall(test, idle_s=8, pong_limit_s=4)
+
+    def test_any_number_of_too_slow_ones_end_though_each_end_is_published(self) -> None:
+        async def test(hall: Hall) -> None:
+            depths: list[int] = []
+
+            def publish(reader: Reader, reason: str) -> None:
+                depths.append(len(inspect.stack(0)))
+                hall.server.publish(b"one left")
+
+            hall.server.on_ended = publish
+            clients = hall.read(400)
+            for client in clients:
+                client.reader.pause_writing()
+            for _ in range(5):
+                hall.server.publish(b"x")
+            await turn()
+            assert hall.server.ended == {"slow": 400}
+            assert max(depths) == min(depths)
+            assert all(client.close_code() == 1013 for client in clients)
+            hall.server.on_ended = None
+
+        in_hall(test, when_slow="close", backlog_count_max=4)

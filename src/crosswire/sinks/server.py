@@ -259,6 +259,8 @@ class Server:
         self._upgrades: dict[Reader, None] = {}  # of these, no readers yet, in order of coming
         self._readers: dict[Reader, None] = {}  # open, in the order of their coming
         self._slow: dict[Reader, None] = {}  # of these
+        self._too_slow: dict[Reader, None] = {}  # of the slow ones, to be ended
+        self._is_ending_slow = False
         self._fast: tuple[Reader, ...] | None = ()  # the others; None: to be made anew
         self._kept: deque[bytes] = deque()  # the newest frames, of which some slow reader needs one
         self._kept_size = 0
@@ -369,15 +371,15 @@ class Server:
         frames, self._unsent, self._unsent_size = self._unsent, [], 0
         data = frames[0] if len(frames) == 1 else b"".join(frames)
         self._sent_count += len(frames)
-        too_slow = self._keep(frames) if self._slow else ()
+        if self._slow:
+            self._keep(frames)
         if self._fast is None:
             self._fast = tuple(reader for reader in self._readers if not reader.is_slow)
         for reader in self._fast:  # a reader that this makes slow has got these
             wire = reader._wire
             if not wire.is_closing():
                 wire.write(data)
-        for reader in too_slow:
-            self._end(reader, "slow", 1013, "too slow for what is published")
+        self._end_too_slow()
 
     # ---- slow readers
 
@@ -389,9 +391,8 @@ class Server:
             self._slow[reader] = None
             self._fast = None
 
-    def _keep(self, frames: Sequence[bytes]) -> Sequence[Reader]:
-        """Keep messages for the slow readers, and take from them what there is no room for;
-        return whom that ends."""
+    def _keep(self, frames: Sequence[bytes]) -> None:
+        """Keep messages for the slow readers, and take from them what there is no room for."""
         kept = self._kept
         kept.extend(frames)
         self._kept_size += sum(map(len, frames))
@@ -407,7 +408,23 @@ class Server:
             reader._untold += lost
             reader._next = first
             self.dropped_count += lost
-        return behind if self._closes_slow else ()
+        if self._closes_slow:
+            self._too_slow.update(dict.fromkeys(behind))
+
+    def _end_too_slow(self) -> None:
+        """End readers that lost messages. What is published meanwhile, as by a callback, may add to
+        them: they are ended here as well, and not inside of it."""
+        if self._is_ending_slow:
+            return
+        self._is_ending_slow = True
+        try:
+            while self._too_slow:
+                reader = next(iter(self._too_slow))
+                del self._too_slow[reader]
+                if reader in self._readers:
+                    self._end(reader, "slow", 1013, "too slow for what is published")
+        finally:
+            self._is_ending_slow = False
 
     def _catch_up(self, reader: Reader) -> None:
         """Give a slow reader what was kept for it, as long as its transport takes it."""
