@@ -181,3 +181,22 @@ class TestCatchingUp:
             hall.server.on_ended = None
 
         in_hall(test, when_slow="close", backlog_count_max=4)
+
+    def test_what_was_kept_for_one_that_ends_is_counted(self) -> None:
+        async def main() -> None:
+            hall = Hall()
+            await hall.server.open()
+            lost, told, last = hall.read(3, is_reading=False)
+            for n in range(200):
+                hall.server.publish(numbered(n))
+                await asyncio.sleep(0)
+            kept = 200 - (HIGH // 1004 + 1)
+            lost.wire._lose(ConnectionResetError())
+            told.reader.close()
+            hall.server.publish(numbered(200))
+            await hall.server.close()
+            for client, count in ((lost, kept), (told, kept), (last, kept + 1)):
+                assert client.reader.dropped_count == count
+            assert hall.server.dropped_count == 3 * kept + 1
+
+        simulate(main())

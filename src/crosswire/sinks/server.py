@@ -10,7 +10,8 @@ Rules:
    up. What is published meanwhile is kept once for all slow readers; each has a number only: the
    next message that it needs.
 4. What is kept is bounded in messages and in bytes. What falls out of it is lost to the slow
-   readers that still needed it: they go on with the newest, or are closed. It is counted.
+   readers that still needed it: they go on with the newest, or are closed. It is counted, and
+   so is what was kept for a slow reader that ends.
 5. A reader sends pings, pongs and a close, nothing else. Silence is asked about, then ends it.
 6. Compression is never taken: a frame that all share cannot depend on what one of them has read.
 """
@@ -174,7 +175,8 @@ class Server:
         token: what a reader must know. It is had here, and stands in no log, error or answer.
         host, port: where it listens; the port is known once it is open.
         published_count: messages published.
-        dropped_count: messages lost to slow readers, once for each reader.
+        dropped_count: messages lost to slow readers, once for each reader; also what was kept for
+            one when it ended.
         refused: connections that became no reader, by reason: ``token`` (401), ``origin`` (403, or
             a host), ``head`` (431), ``late`` (408), ``full`` (503), ``request`` (any other status),
             ``cut`` (it hung up) and ``crowd`` (see ``upgrades_max``).
@@ -401,15 +403,19 @@ class Server:
         first = self._sent_count - len(kept)
         behind = [reader for reader in self._slow if reader._next < first]
         for reader in behind:
-            lost = first - reader._next
             if not reader.dropped_count:
                 _log.warning("reader %s is too slow: messages are lost to it", reader.peer)
-            reader.dropped_count += lost
-            reader._untold += lost
-            reader._next = first
-            self.dropped_count += lost
+            self._lose_until(first, reader)
         if self._closes_slow:
             self._too_slow.update(dict.fromkeys(behind))
+
+    def _lose_until(self, number: int, reader: Reader) -> None:
+        """Count what a slow reader does not get of the messages before that one."""
+        lost = number - reader._next
+        reader.dropped_count += lost
+        reader._untold += lost
+        reader._next = number
+        self.dropped_count += lost
 
     def _end_too_slow(self) -> None:
         """End readers that lost messages. What is published meanwhile, as by a callback, may add to
@@ -533,6 +539,8 @@ class Server:
         """Count a reader's end, once."""
         if self._readers.pop(reader, self) is None:
             self._fast = None
+            if reader.is_slow:
+                self._lose_until(self._sent_count, reader)
             self._quicken(reader)
             self.ended[reason] += 1
             _log.info("reader %s ended: %s", reader.peer, reason)
