@@ -7,10 +7,23 @@ import inspect
 import ssl
 from typing import cast
 
+import pytest
 import trustme
-from fake_world import leftovers, simulate
-from test_server import HIGH, REQUEST, Hall, Wire, in_hall, number_of, numbered, timers, turn
+from fake_world import CLOSE, TEXT, leftovers, simulate
+from test_server import (
+    HIGH,
+    MASK,
+    REQUEST,
+    Hall,
+    Wire,
+    in_hall,
+    number_of,
+    numbered,
+    timers,
+    turn,
+)
 
+from crosswire.codec import encode_frame
 from crosswire.sinks import Reader, Server
 
 # ------------------------------------------------------------------ at the door
@@ -200,3 +213,58 @@ class TestCatchingUp:
             assert hall.server.dropped_count == 3 * kept + 1
 
         simulate(main())
+
+
+# ------------------------------------------------------------------ its end
+
+
+class TestTheEndOfAReader:
+    @pytest.mark.parametrize(
+        ("said", "reason"),
+        [
+            (b"\x83\x80" + MASK, "protocol"),
+            (encode_frame(CLOSE, b"\x03\xe8", MASK), "peer"),
+            (encode_frame(TEXT, b"hello", MASK), "message"),
+        ],
+    )
+    def test_what_waited_while_it_did_not_read_tells_why(self, said: bytes, reason: str) -> None:
+        async def test(hall: Hall) -> None:
+            client = hall.read(is_reading=False)[0]
+            client.wire.is_sticky = True
+            for n in range(100):
+                hall.publish(numbered(n))
+            client.say(said)
+            assert hall.server.reader_count == 1
+            client.wire.take()
+            await turn()
+            assert hall.told(client) == ["opened", reason]
+            assert hall.server.reader_count == 0
+            await asyncio.sleep(30)
+            assert hall.server.ended == {reason: 1}
+
+        in_hall(test)
+
+    def test_one_that_ends_behind_the_back_of_its_transport_is_not_pinged(self) -> None:
+        async def test(hall: Hall) -> None:
+            raised: list[object] = []
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda _, context: raised.append(context))
+            client = hall.read()[0]
+            client.wire.is_sticky = True
+            client.wire.close()
+            client.reader.connection.close()
+            await asyncio.sleep(60)
+            client.wire._lose(None)
+            assert raised == []
+            assert hall.told(client) == ["opened", "peer"]
+
+        in_hall(test)
+
+    def test_one_that_is_closed_by_its_codec_is_closed_by_this_side(self) -> None:
+        async def test(hall: Hall) -> None:
+            client = hall.read()[0]
+            client.reader.connection.close(1000)
+            client.reader.flush()
+            assert hall.told(client) == ["opened", "closed"]
+
+        in_hall(test)

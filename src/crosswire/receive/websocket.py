@@ -187,9 +187,13 @@ class WebSocket(asyncio.BufferedProtocol):
             self._transport.write(data)
         if self.connection.state is not ConnectionState.OPEN:
             self._end()
+            self._take_end()
 
     def _reads_frames(self) -> bool:
         return self._is_open and self.connection.state is not ConnectionState.CLOSED
+
+    def _take_end(self) -> None:
+        """What a subclass does once the connection is not open any more; it may come again."""
 
     def _end(self) -> None:
         assert self._transport

@@ -97,11 +97,7 @@ class Reader(WebSocket):
         was_open = self._is_open
         self._hear()
         super().buffer_updated(nbytes)
-        if not self._is_open:
-            return
-        if self.connection.state is not ConnectionState.OPEN:
-            self._server._forget(self, "protocol" if self.connection.error else "peer")
-        elif not was_open:
+        if self._is_open and not was_open and self.connection.state is ConnectionState.OPEN:
             self._server._open_reader(self)
 
     def pause_writing(self) -> None:
@@ -124,6 +120,13 @@ class Reader(WebSocket):
         self._server.flush()
         super().close(code, reason)
         self._server._forget(self, "closed")
+
+    def _take_end(self) -> None:
+        if self.connection.error:
+            reason = "protocol"
+        else:
+            reason = "closed" if self.connection.state is ConnectionState.CLOSING else "peer"
+        self._server._forget(self, reason)
 
     def _hear(self) -> None:
         self._mono_heard = self._seam.monotonic_ns()
@@ -572,6 +575,8 @@ class Server:
                 if unsent < reader._unsent:
                     reader._hear()
                 reader._unsent = unsent  # also where it grew: behind it was caught up meanwhile
+            if reader.connection.state is not ConnectionState.OPEN:
+                continue  # its transport is about to tell that it is gone
             silence = now - reader._mono_heard
             if reader._mono_pinged:
                 is_over = now - reader._mono_pinged >= self._pong_limit_ns
