@@ -268,3 +268,35 @@ class TestTheEndOfAReader:
             assert hall.told(client) == ["opened", "closed"]
 
         in_hall(test)
+
+    @pytest.mark.parametrize(
+        ("said", "reason"),
+        [
+            (b"\x83\x80" + MASK, "protocol"),
+            (encode_frame(CLOSE, b"\x03\xe8", MASK), "peer"),
+            (encode_frame(TEXT, b"hello", MASK), "message"),
+        ],
+    )
+    def test_one_that_ends_in_the_segment_of_its_upgrade_was_a_reader(
+        self, said: bytes, reason: str
+    ) -> None:
+        async def test(hall: Hall) -> None:
+            client = hall.come()
+            client.say(REQUEST + said)
+            assert client.status == 101
+            assert hall.told(client) == ["opened", reason]
+            assert hall.server.ended == {reason: 1}
+            await turn()
+            assert not hall.server._upgrades
+
+        in_hall(test)
+
+    def test_one_may_be_closed_as_it_is_opened(self) -> None:
+        async def test(hall: Hall) -> None:
+            hall.server.on_opened = lambda reader: reader.close(1013, "later")
+            client = hall.come()
+            client.say(REQUEST + encode_frame(TEXT, b"hello", MASK))
+            assert client.frames() == [(CLOSE, b"\x03\xf5later")]
+            assert hall.server.ended == {"closed": 1}
+
+        in_hall(test)

@@ -192,6 +192,9 @@ class WebSocket(asyncio.BufferedProtocol):
     def _reads_frames(self) -> bool:
         return self._is_open and self.connection.state is not ConnectionState.CLOSED
 
+    def _take_upgrade(self) -> None:
+        """What a subclass does once the upgrade was made, before it is given a message."""
+
     def _take_end(self) -> None:
         """What a subclass does once the connection is not open any more; it may come again."""
 
@@ -287,6 +290,7 @@ class WebSocket(asyncio.BufferedProtocol):
         self._rest = rest
         self._head = _WASTE
         self.opened.set_result(None)
+        self._take_upgrade()
         self._take()
 
     def _answer(self) -> None:

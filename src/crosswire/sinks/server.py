@@ -94,11 +94,8 @@ class Reader(WebSocket):
             limit_send_buffer(self._wire, SEND_BUFFER_SIZE)
 
     def buffer_updated(self, nbytes: int) -> None:
-        was_open = self._is_open
         self._hear()
         super().buffer_updated(nbytes)
-        if self._is_open and not was_open and self.connection.state is ConnectionState.OPEN:
-            self._server._open_reader(self)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -120,6 +117,9 @@ class Reader(WebSocket):
         self._server.flush()
         super().close(code, reason)
         self._server._forget(self, "closed")
+
+    def _take_upgrade(self) -> None:
+        self._server._open_reader(self)
 
     def _take_end(self) -> None:
         if self.connection.error:
