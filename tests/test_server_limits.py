@@ -14,6 +14,7 @@ from test_server import (
     HIGH,
     MASK,
     REQUEST,
+    TOKEN,
     Hall,
     Wire,
     in_hall,
@@ -300,3 +301,24 @@ class TestTheEndOfAReader:
             assert hall.server.ended == {"closed": 1}
 
         in_hall(test)
+
+    async def test_who_closes_a_server_beside_another_waits_as_well(self) -> None:
+        server = Server(close_limit_s=0.2)
+        await server.open()
+        _, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(REQUEST.replace(TOKEN.encode(), server.token.encode()))
+        async with asyncio.timeout(20):
+            while not server.reader_count:  # noqa: ASYNC110 - a few turns
+                await asyncio.sleep(0)
+        first = asyncio.ensure_future(server.close())
+        second = asyncio.ensure_future(server.close())
+        await asyncio.sleep(0)
+        assert not first.done()
+        second.cancel()
+        third = asyncio.ensure_future(server.close())
+        await asyncio.wait([first, second, third], return_when=asyncio.ALL_COMPLETED)
+        assert second.cancelled()
+        assert not server._connections
+        assert (await first, await third) == (None, None)
+        await server.close()
+        writer.close()

@@ -293,18 +293,23 @@ class Server:
     async def close(self) -> None:
         """Stop listening, close every reader with 1001, and wait, ``close_limit_s`` at most, until
         all are gone."""
-        if self._listener is None or self._is_closed:
+        if self._listener is None:
+            return
+        if self._is_closed:  # somebody else closes it, or did
+            if self._gone:
+                await asyncio.shield(self._gone)
             return
         self._is_closed = True
+        self._gone = asyncio.get_running_loop().create_future()
         self._listener.close()
         if self._timer:
             self._timer.cancel()
         for reader in list(self._connections):  # in their upgrade, open, or in their end
             reader.close(1001, "the server goes away")
-        self._gone = asyncio.get_running_loop().create_future()
+        if not (self._connections or self._gone.done()):
+            self._gone.set_result(None)
         try:
-            if self._connections:
-                await self._gone
+            await asyncio.shield(self._gone)
         finally:
             for connection in self._connections:
                 connection._abort()
