@@ -322,3 +322,21 @@ class TestTheEndOfAReader:
         assert (await first, await third) == (None, None)
         await server.close()
         writer.close()
+
+    def test_words_for_a_gap_may_close_the_reader(self) -> None:
+        async def test(hall: Hall) -> None:
+            client = hall.read(is_reading=False)[0]
+
+            def close(lost: int) -> bytes:
+                client.reader.close(1013, "too many")
+                return b"too late"
+
+            hall.server._gap_text = close
+            for n in range(200):
+                hall.publish(numbered(n))
+            client.wire.is_reading = True
+            client.wire.take()
+            assert client.frames()[-1] == (CLOSE, b"\x03\xf5too many")
+            assert hall.told(client) == ["opened", "closed"]
+
+        in_hall(test, backlog_count_max=10)

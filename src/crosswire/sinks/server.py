@@ -472,7 +472,8 @@ class Server:
             except Exception:
                 self._note_raised("gap_text")
             else:
-                reader._wire.write(frame)
+                if reader in self._readers:  # it may have been closed meanwhile
+                    reader._wire.write(frame)
 
     def _quicken(self, reader: Reader) -> None:
         """Take a reader from the slow ones; behind the last of them nothing is kept."""
