@@ -34,6 +34,8 @@ DOUBT_BPS = 1e-6
 """Nearer to a threshold than this, a float does not decide."""
 PROGRESS_ENTRIES = 10_000
 PAUSE_MIN_NS = 100_000_000
+GAP_MIN_NS = 5_000_000
+"""Between two entries so far apart the process may not have run; its timer is not blamed for it."""
 
 
 class Leg(NamedTuple):
@@ -148,7 +150,8 @@ class Truth:
         quoted: (from, to) in UTC ns by instrument id: from the first quote of a connection to the
             last that was received on it.
         config: the CONFIG entry as the recording has it.
-        timer_gap_ns: the longest time without a TICK, pauses left out.
+        timer_gap_ns: the longest time without a TICK in which entries came densely: every gap of
+            ``GAP_MIN_NS`` or more between two of them is left out.
         pauses: (from, to) in UTC ns, wherever nothing at all was recorded for ``PAUSE_MIN_NS``.
             The engine's timer fires far more often: its process did not run.
     """
@@ -399,9 +402,10 @@ class _Oracle:
     def _note_time(self, entry: Entry) -> None:
         if self._last is None:
             self._tick_mono = entry.mono_rx
-        elif (passed := entry.mono_rx - self._last.mono_rx) >= PAUSE_MIN_NS:
-            self.truth.pauses.append((self._last.ts_rx, entry.ts_rx))
+        elif (passed := entry.mono_rx - self._last.mono_rx) >= GAP_MIN_NS:
             self._tick_mono += passed
+            if passed >= PAUSE_MIN_NS:
+                self.truth.pauses.append((self._last.ts_rx, entry.ts_rx))
         self._last = entry
 
     def _note_timer(self, entry: Entry) -> None:

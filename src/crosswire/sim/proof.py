@@ -5,7 +5,7 @@ Rule 2: TCP keeps the order, so what was received on a connection is a prefix, w
 what the simulator sent on it: all of it, or up to a cut what was not under way at that moment.
 Rule 3: a connection is lost where the simulator cut it and nowhere else; all that was asked for was
 subscribed, and is so again at the end.
-Rule 4: the engine's timer fired all the time that its process ran.
+Rule 4: the engine's timer fired all the time that entries came densely, so that its process ran.
 Rule 5: a plant that is not seen has a reason in the recording, and two thirds of the plants, and of
 the baits, could be judged.
 """
