@@ -71,9 +71,14 @@ class Played:
 
 
 @cache
-def play(seed: int, faults: tuple[str, ...] = ()) -> Played:
+def play(
+    seed: int,
+    faults: tuple[str, ...] = (),
+    seconds: float = 5.0,
+    venues: tuple[str, ...] = venue_names(),
+) -> Played:
     """Make a seed's recording; instrument ids count from 0, as an engine's do."""
-    scenario = Scenario(seed=seed, seconds=5.0, rate=500.0, faults=faults)
+    scenario = Scenario(seed=seed, seconds=seconds, rate=500.0, faults=faults, venues=venues)
     plan = make_plan(scenario)
     first, *rest = record(scenario, plan, close_net_bps=0.2)
     config = first.json()

@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
 from test_demo import Mutation, play, run_and_doubt
 
 from crosswire.capture import Entry, Kind
 from crosswire.sim import find_truth
+from crosswire.venues import venue_names
+
+
+class TestAShortRun:
+    @pytest.mark.parametrize("seconds", [2.0, 3.0, 4.0, 5.0, 6.0])
+    @pytest.mark.parametrize("venues", [venue_names(), venue_names()[:2]])
+    @pytest.mark.parametrize("faults", [("cut",), ("cut", "refuse")])
+    def test_an_ideal_one_proves_enough(
+        self, seconds: float, venues: tuple[str, ...], faults: tuple[str, ...]
+    ) -> None:
+        for seed in range(310, 313):
+            verdict, doubts = run_and_doubt(play(seed, faults, seconds, venues))
+            assert verdict.ok, verdict.details
+            assert doubts == []
 
 
 class TestTheTimer:

@@ -45,12 +45,17 @@ FEES_BPS_MIN = 6.0
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT")
 FAULTS = ("cut", "refuse")
 RECOVER_S = 0.2
-RECOVER_REFUSED_S = 0.15
-"""How long a client that connects again without delay takes, and in the mean for each refusal."""
+RECOVER_REFUSED_S = 0.2
+"""How long a client that connects again without delay takes, and how long each refusal takes it;
+``recorded`` takes exactly so long."""
+QUOTED_S = 0.15
+"""How long it then waits for a quote of every symbol."""
 REFUSALS_MAX = 10
 REFUSALS_PER_S = 0.5
 CUTS = ((0.1, 0.3), (0.45, 0.6))
 """When a connection is cut, in shares of the run; what is left then is enough to recover."""
+CUTS_ONCE = ((0.1, 0.2),)
+"""The same of a run with one cut, which is short: plants need what is left after it."""
 TWICE_SECONDS_MIN = 5.0
 """In a shorter run a second cut would leave too few plants to be judged."""
 
@@ -181,6 +186,10 @@ class Cut:
     t: int
     refusals: int
 
+    def recover_ns(self) -> int:
+        """Return how long a client takes to be connected again."""
+        return recover_ns(self.refusals)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -194,6 +203,11 @@ class Plan:
 
 def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
+
+
+def recover_ns(refusals: int) -> int:
+    """Return how long a client takes to be connected again after so many refusals."""
+    return _ns(RECOVER_S + RECOVER_REFUSED_S * refusals)
 
 
 def make_plan(scenario: Scenario) -> Plan:
@@ -266,8 +280,9 @@ def _plan_cuts(rng: random.Random, scenario: Scenario) -> list[Cut]:
     for name in scenario.venues if scenario.faults else ():
         is_twice = "cut" in scenario.faults and scenario.seconds >= TWICE_SECONDS_MIN
         count = rng.randint(1, 2) if is_twice else 1
+        shares = CUTS if is_twice else CUTS_ONCE
         refused = rng.randrange(count) if "refuse" in scenario.faults else -1
-        for number, (low, high) in enumerate(CUTS[:count]):
+        for number, (low, high) in enumerate(shares[:count]):
             t = _ns(scenario.seconds * rng.uniform(low, high))
             cuts.append(Cut(name, t, refusals if number == refused else 0))
     return sorted(cuts, key=lambda cut: cut.t)
@@ -324,8 +339,6 @@ class _Schedule:
         gone = frozen | {
             cut.venue
             for cut in self.cuts
-            if cut.t - _ns(FREEZE_GAP_S)
-            <= t_open
-            < cut.t + _ns(RECOVER_S + RECOVER_REFUSED_S * cut.refusals)
+            if cut.t - _ns(FREEZE_GAP_S) <= t_open < cut.t + cut.recover_ns() + _ns(QUOTED_S)
         }
         return [name for name in self.scenario.venues if name not in gone]

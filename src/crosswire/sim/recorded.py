@@ -1,7 +1,7 @@
 """A simulated run as the entries of a recording, without sockets or clocks.
 
 Every message is one READ at the very time at which it is sent. A cut venue loses its line inside
-a frame and has it back after ``RECONNECT_NS``, or later for each refused connect.
+a frame and has it back after the time that the plan allows for it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from ..capture import Entry, Kind
 from ..venue import Dialect
 from ..venues import dialect, venue
 from .market import Event, frame_of, generate
-from .plan import Plan, Scenario, make_plan
+from .plan import Plan, Scenario, make_plan, recover_ns
 
 __all__ = ["config_of", "record"]
 
 TS_START = 1_786_000_000_000_000_000
 MONO_START = 1_000_000_000_000
 TICK_NS = 50_000_000
-RECONNECT_NS = 200_000_000
 
 
 def config_of(scenario: Scenario, close_net_bps: float = 0.0) -> dict[str, Any]:
@@ -120,5 +119,5 @@ class _Recorder:
         frame = self._last_frame[name]
         yield self._read(name, t, frame[: len(frame) // 2])
         yield self.entry(Kind.LOST, self._lines[name], t, {"reason": "cut"})
-        self._back[name] = t + RECONNECT_NS * (1 + self._refusals[name])
+        self._back[name] = t + recover_ns(self._refusals[name])
         self._refusals[name] = 0
