@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from test_demo import Mutation, play, run_and_doubt
 
 from crosswire.capture import Entry, Kind
-from crosswire.sim import find_truth
+from crosswire.records import SIGNAL_DTYPE
+from crosswire.sim import find_doubts, find_truth, judge
+from crosswire.sim.recorded import TICK_NS
 from crosswire.venues import venue_names
 
 
@@ -54,3 +57,79 @@ class TestTheTimer:
 
         _, doubts = run_and_doubt(play(100), Mutation(received=without_ticks))
         assert any("the timer did not fire for" in doubt for doubt in doubts)
+
+
+def with_clocks(
+    utc: Callable[[int], int], mono: Callable[[int], int]
+) -> Callable[[list[Entry]], list[Entry]]:
+    """Return what stamps entries by other clocks; each is told the ns since the start."""
+
+    def stamp(entries: list[Entry]) -> list[Entry]:
+        ts, at = entries[0].ts_rx, entries[0].mono_rx
+        return [
+            entry._replace(ts_rx=ts + utc(entry.ts_rx - ts), mono_rx=at + mono(entry.mono_rx - at))
+            for entry in entries
+        ]
+
+    return stamp
+
+
+def doubts_of(
+    utc: Callable[[int], int] = int, mono: Callable[[int], int] = int, seed: int = 100
+) -> list[str]:
+    """Return why a run that was stamped by these clocks proves nothing."""
+    return run_and_doubt(play(seed), Mutation(received=with_clocks(utc, mono)))[1]
+
+
+class TestTheClocks:
+    @pytest.mark.parametrize(
+        ("utc", "mono"),
+        [
+            (int, lambda ns: ns // 2),
+            (int, lambda ns: 0),
+            (lambda ns: ns // 10**9 * 10**9, int),
+            (lambda ns: ns + 10_000_000 * (ns > 10**9), int),
+        ],
+        ids=["monotonic-at-half-speed", "monotonic-stands-still", "utc-by-seconds", "utc-was-set"],
+    )
+    def test_they_go_together(self, utc: Callable[[int], int], mono: Callable[[int], int]) -> None:
+        assert any("clock came" in doubt for doubt in doubts_of(utc, mono))
+
+    def test_one_that_is_being_corrected_is_right(self) -> None:
+        assert doubts_of(lambda ns: ns + ns * 400 // 1_000_000) == []
+
+    def test_a_look_at_both_that_was_interrupted_is_no_fault(self) -> None:
+        assert doubts_of(mono=lambda ns: ns + 3_000_000 * (10**9 < ns < 10**9 + 10_000_000)) == []
+
+    def test_nothing_is_read_before_it_was_sent(self) -> None:
+        doubts = doubts_of(lambda ns: ns - 5_000_000)
+        assert any("ms before it was sent" in doubt for doubt in doubts)
+
+    def test_nothing_is_read_long_after_it_was_sent(self) -> None:
+        doubts = doubts_of(lambda ns: ns + 20_000_000_000)
+        assert any("ms after it was sent" in doubt for doubt in doubts)
+
+
+class TestBaits:
+    def test_one_that_was_real_has_a_reason(self) -> None:
+        played = play(100)
+        [bait, *_] = [bait for bait in played.plan.baits if bait.kind == "net_negative"]
+        plant = played.plan.plants[0]
+        real = replace(plant, id=bait.id, kind=bait.kind)
+        truth = played.truth
+        counts: dict[str, dict[str, dict[str, int]]] = {}
+        verdict = judge(truth, np.zeros(0, SIGNAL_DTYPE), baits=[real], counts=counts)
+        assert verdict.baits_real == verdict.baits_odd == [bait.id]
+        late = replace(truth, late=[(plant.seq_open - 10**9, plant.seq_open - 10**8)])
+        verdict = judge(late, np.zeros(0, SIGNAL_DTYPE), baits=[real], counts=counts)
+        assert (verdict.baits_real, verdict.baits_odd) == ([bait.id], [])
+
+    def test_of_a_kind_that_was_planned_three_times_one_is_judged(self) -> None:
+        played = play(100)
+        verdict, _ = run_and_doubt(played)
+        verdict.kinds["frozen_leg"] = 3, 0
+        doubts = find_doubts(
+            played.truth, verdict, played.sent, played.scenario,
+            plants=len(played.plan.plants), close_net_bps=0.2, advance_ns=TICK_NS,
+        )  # fmt: skip
+        assert doubts == ["none of 3 baits of kind frozen_leg could be judged"]

@@ -37,6 +37,8 @@ REASONS = {"gate": 4, "liveness": 5, "lost": 6}
 BUY_MOVED, SELL_MOVED = 1, 2
 AGE_MAX_US = (1 << 32) - 1
 DETAILS_MAX = 12
+LATE_BEFORE_NS = 2_000_000_000
+"""What was read late so long before a bait may have made it real: the last quote of a leg."""
 
 _Route = tuple[int, int, int]
 
@@ -60,6 +62,8 @@ class Verdict:
         baits_taken: ids of those that the engine has and the truth has not.
         baits_judged: ids of those that are not real and could have been taken: the moved quote
             was received while both legs were quoted.
+        baits_odd: ids of the real ones around which nothing was read late.
+        kinds: of each kind of bait, how many there were and how many of them were judged.
         lost: sum of the differences between the recording's and the engine's message counts.
         holes: where the numbers of signals or of opportunities do not count up by one.
         intervals, opportunities: how many there were.
@@ -77,6 +81,8 @@ class Verdict:
     baits_real: list[int] = field(default_factory=list)
     baits_taken: list[int] = field(default_factory=list)
     baits_judged: list[int] = field(default_factory=list)
+    baits_odd: list[int] = field(default_factory=list)
+    kinds: dict[str, tuple[int, int]] = field(default_factory=dict)
     lost: int = 0
     holes: int = 0
     intervals: int = 0
@@ -384,10 +390,15 @@ def _judge_bait(
 ) -> None:
     buy, sell, leg = _legs(truth, item)
     number = item["id"]
+    planned, judged = verdict.kinds.get(item["kind"], (0, 0))
+    verdict.kinds[item["kind"]] = planned + 1, judged
     if not item["seq_open"]:
         return
     if any(_stands(interval, buy, sell, item) for interval in truth.intervals):
         verdict.baits_real.append(number)
+        low, high = item["seq_open"] - LATE_BEFORE_NS, item["seq_close"] or 1 << 64
+        if not any(start < high and low < end for start, end in truth.late):
+            verdict.baits_odd.append(number)
         return
     if any(
         opportunity.has_route(buy, sell) and _has_moved(item, *opportunity.seqs_at_open)
@@ -398,6 +409,7 @@ def _judge_bait(
     is_received = item["seq_open"] in truth.seqs.get(leg, ())
     if is_received and _are_quoted(truth, (buy, sell), item["seq_open"]):
         verdict.baits_judged.append(number)
+        verdict.kinds[item["kind"]] = planned + 1, judged + 1
 
 
 def _judge_counts(verdict: Verdict, truth: Truth, counts: Counts) -> None:

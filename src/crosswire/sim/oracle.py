@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ PROGRESS_ENTRIES = 10_000
 PAUSE_MIN_NS = 100_000_000
 GAP_MIN_NS = 5_000_000
 """Between two entries so far apart the process may not have run; its timer is not blamed for it."""
+LATE_MIN_NS = 50_000_000
+"""Who reads so late, or nothing for so long, may see a bait that is real."""
 
 
 class Leg(NamedTuple):
@@ -154,6 +157,11 @@ class Truth:
             ``GAP_MIN_NS`` or more between two of them is left out.
         pauses: (from, to) in UTC ns, wherever nothing at all was recorded for ``PAUSE_MIN_NS``.
             The engine's timer fires far more often: its process did not run.
+        late: (from, to) in UTC ns, wherever a quote was read ``LATE_MIN_NS`` after its stamp, its
+            ``seq``, or nothing was read for so long; one that goes on is told once.
+        lag_min_ns, lag_max_ns: how long after its stamp a quote was read; gaps are left out of the
+            longest.
+        clocks: of each entry, the UTC stamp less the monotonic one, and the monotonic one.
     """
 
     intervals: list[Interval] = field(default_factory=list)
@@ -166,6 +174,10 @@ class Truth:
     quoted: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     timer_gap_ns: int = 0
+    late: list[tuple[int, int]] = field(default_factory=list)
+    lag_min_ns: int = 0
+    lag_max_ns: int = 0
+    clocks: tuple[array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q")))
 
 
 def find_truth(
@@ -367,6 +379,8 @@ class _Oracle:
         self._config: _Config | None = None
         self._last: Entry | None = None
         self._tick_mono = 0
+        self._read_ts = 0
+        self._gaps = array("q"), array("q")  # where each ends, and their sum up to there
         self._lines: dict[int, _Line] = {}
         self._tops: dict[int, _Top] = {}
         self._open: dict[tuple[int, int, int], tuple[Interval, tuple[Fraction, Fraction]]] = {}
@@ -404,9 +418,34 @@ class _Oracle:
             self._tick_mono = entry.mono_rx
         elif (passed := entry.mono_rx - self._last.mono_rx) >= GAP_MIN_NS:
             self._tick_mono += passed
+            ends, sums = self._gaps
+            ends.append(entry.ts_rx)
+            sums.append(passed + (sums[-1] if sums else 0))
             if passed >= PAUSE_MIN_NS:
                 self.truth.pauses.append((self._last.ts_rx, entry.ts_rx))
         self._last = entry
+        apart, mono = self.truth.clocks
+        apart.append(entry.ts_rx - entry.mono_rx)
+        mono.append(entry.mono_rx)
+
+    def _note_late(self, low: int, high: int) -> None:
+        late = self.truth.late
+        if high - low >= LATE_MIN_NS:
+            if late and low <= late[-1][1]:
+                low, high = min(low, late[-1][0]), max(high, late[-1][1])
+                late.pop()
+            late.append((low, high))
+
+    def _note_lag(self, entry: Entry, seq: int) -> None:
+        """Note how long after its stamp a quote was read; gaps of the process are left out."""
+        self._note_late(seq, entry.ts_rx)
+        truth, lag_ns = self.truth, entry.ts_rx - seq
+        truth.lag_min_ns = min(truth.lag_min_ns, lag_ns)
+        if lag_ns > truth.lag_max_ns:
+            ends, sums = self._gaps
+            first = bisect_right(ends, seq)
+            gone_ns = sums[-1] - (sums[first - 1] if first else 0) if sums else 0
+            truth.lag_max_ns = max(truth.lag_max_ns, lag_ns - gone_ns)
 
     def _note_timer(self, entry: Entry) -> None:
         self.truth.timer_gap_ns = max(self.truth.timer_gap_ns, entry.mono_rx - self._tick_mono)
@@ -460,12 +499,16 @@ class _Oracle:
             raise RecordingError(f"READ at {entry.ts_rx} on line {entry.line}, which is not open")
         line.last_rx = entry.mono_rx
         line.last_ts = entry.ts_rx
+        if self._read_ts:
+            self._note_late(self._read_ts, entry.ts_rx)
+        self._read_ts = entry.ts_rx
         line.is_alive = True
         for text in line.frames.feed(entry.payload):
             for kind, native, quote in line.dialect.decode(text):
                 self.truth.counts[line.venue, native, kind] += 1
                 line.span.stamps.append(0 if quote is None else quote.seq)
                 if quote is not None:
+                    self._note_lag(entry, quote.seq)
                     self._quote(entry, line, native, quote)
 
     def _quote(self, entry: Entry, line: _Line, native: str, quote: SimQuote) -> None:

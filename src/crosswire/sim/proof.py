@@ -7,7 +7,8 @@ Rule 3: a connection is lost where the simulator cut it and nowhere else; all th
 subscribed, and is so again at the end.
 Rule 4: the engine's timer fired all the time that entries came densely, so that its process ran.
 Rule 5: a plant that is not seen has a reason in the recording, and two thirds of the plants, and of
-the baits, could be judged.
+the baits, could be judged, and some of each kind; a bait that was real has a reason there as well.
+Rule 6: both clocks of the recording go at one speed, and are the simulator's.
 """
 
 from __future__ import annotations
@@ -31,6 +32,16 @@ __all__ = ["Connection", "Sent", "find_doubts", "load_stamps", "save_stamps"]
 UNDER_WAY_MAX_NS = 250_000_000
 """For so long before a cut a message may have been on its way; pauses in reading are added."""
 TIMER_GAPS_MAX = 25
+KIND_MIN = 3
+"""Of a kind of bait that was planned so often one at least must be judged."""
+APART_MAX_NS = 2_000_000
+DRIFT_MAX_PPM = 500
+"""So far, and so much more in time, may a UTC clock that is being corrected be from the other."""
+APART_SHARE_MAX = 0.01
+"""Of the entries may lie further apart: the process may stop between the looks at both clocks."""
+EARLY_MAX_NS = 1_000_000
+LAG_MAX_NS = 2_000_000_000
+REFERENCE_ENTRIES = 1001
 STREAMS = ("quotes", "trades")
 
 
@@ -108,6 +119,7 @@ def find_doubts(
     if truth.timer_gap_ns > TIMER_GAPS_MAX * advance_ns:
         gap_ms, wanted_ms = truth.timer_gap_ns / 1e6, advance_ns / 1e6
         doubts.append(f"the timer did not fire for {gap_ms:.0f} ms, instead of {wanted_ms:g} ms")
+    doubts += _check_clocks(truth)
     doubts += [f"plant {n} was not seen: {why}" for n, why in verdict.unseen.items()]
     for word, judged, count in (
         ("plants", len(verdict.planted), plants),
@@ -117,6 +129,12 @@ def find_doubts(
             doubts.append(
                 f"only {judged} of {count} {word} could be judged: this proves too little"
             )
+    doubts += [f"bait {n} was real, and nothing was read late there" for n in verdict.baits_odd]
+    doubts += [
+        f"none of {count} baits of kind {kind} could be judged"
+        for kind, (count, judged) in verdict.kinds.items()
+        if count >= KIND_MIN and not judged
+    ]
     return doubts
 
 
@@ -205,3 +223,25 @@ def _check_received(span: Span, connection: Connection, pauses: list[tuple[int, 
 
 def _overlap(pauses: list[tuple[int, int]], low: int, high: int) -> int:
     return sum(max(0, min(end, high) - max(start, low)) for start, end in pauses)
+
+
+# ------------------------------------------------------------------ rule 6
+
+
+def _check_clocks(truth: Truth) -> list[str]:
+    doubts = []
+    apart, mono = (np.frombuffer(stamps, np.int64) for stamps in truth.clocks)
+    if len(apart):
+        off_ns = np.abs(apart - int(np.median(apart[:REFERENCE_ENTRIES])))
+        excess_ns = off_ns - APART_MAX_NS - np.abs(mono - mono[0]) * (DRIFT_MAX_PPM / 1e6)
+        if np.count_nonzero(excess_ns > 0) > APART_SHARE_MAX * len(apart):
+            doubts.append(
+                f"the UTC and the monotonic clock came {off_ns.max() / 1e6:.0f} ms apart: "
+                "one is wrong, or was set meanwhile"
+            )
+    if truth.lag_min_ns < -EARLY_MAX_NS:
+        doubts.append(f"a quote was read {-truth.lag_min_ns / 1e6:.0f} ms before it was sent")
+    if truth.lag_max_ns > LAG_MAX_NS:
+        lag_ms = truth.lag_max_ns / 1e6
+        doubts.append(f"a quote was read {lag_ms:.0f} ms after it was sent, gaps left out")
+    return doubts
