@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from test_demo import Mutation, play, run_and_doubt
+from test_demo import Mutation, play, run, run_and_doubt
 
 from crosswire.capture import Entry, Kind
+from crosswire.demo import DemoOptions, demo_config
 from crosswire.records import SIGNAL_DTYPE
-from crosswire.sim import find_doubts, find_truth, judge
+from crosswire.sim import Scenario, config_of, find_doubts, find_truth, judge
 from crosswire.sim.recorded import TICK_NS
-from crosswire.venues import venue_names
+from crosswire.venues import venue, venue_names
 
 
 class TestAShortRun:
@@ -133,3 +136,77 @@ class TestBaits:
             plants=len(played.plan.plants), close_net_bps=0.2, advance_ns=TICK_NS,
         )  # fmt: skip
         assert doubts == ["none of 3 baits of kind frozen_leg could be judged"]
+
+
+def with_field(name: str, value: int) -> Callable[[Any], Any]:
+    """Return what sets a field of every signal; that of a leg is called ``legs.0.name``."""
+
+    def set_field(signals: Any) -> Any:
+        *path, field = name.split(".")
+        target = signals["legs"][:, int(path[1])] if path else signals
+        target[field] = value
+        return signals
+
+    return set_field
+
+
+def with_more(name: str, more: int) -> Callable[[Any], Any]:
+    """Return what adds to a field of every signal."""
+
+    def add(signals: Any) -> Any:
+        signals[name] += np.uint64(more)
+        return signals
+
+    return add
+
+
+class TestFields:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("flags", 7),
+            ("d_publish", 0),
+            *((f"legs.{leg}.fee_mode", 1) for leg in (0, 1)),
+            *((f"legs.{leg}.lag_us", 5) for leg in (0, 1)),
+            *((f"legs.{leg}.skew_us", 9) for leg in (0, 1)),
+            *((f"legs.{leg}.skew_err_us", 9) for leg in (0, 1)),
+            *((f"legs.{leg}.limit", 123) for leg in (2, 3)),
+        ],
+    )
+    def test_one_that_is_not_used_is_what_it_is_defined_to_be(self, name: str, value: int) -> None:
+        verdict = run(play(100), Mutation(signals=with_field(name, value)))
+        assert verdict.missed == verdict.intervals > 0
+
+    @pytest.mark.parametrize(("name", "first"), [("seq", 0), ("opp_id", 1)])
+    def test_numbers_begin_where_they_are_defined_to(self, name: str, first: int) -> None:
+        verdict = run(play(100), Mutation(signals=with_more(name, 1000)))
+        assert verdict.holes == 1
+        assert f"the first {name} is {first + 1000}, not {first}" in verdict.details
+
+    @pytest.mark.parametrize("venues", [venue_names(), venue_names()[::-1]])
+    def test_pairs_have_the_rules_of_a_demo(self, venues: tuple[str, ...]) -> None:
+        scenario = Scenario(venues=venues)
+        ready = {
+            "venues": {name: {"url": "wss://localhost"} for name in venues},
+            "symbols": {n: [venue(n).native(s) for s in scenario.symbols] for n in venues},
+            "ca": "",
+        }
+        terms = config_of(scenario)
+        names = {i["id"]: (i["venue"], i["symbol"]) for i in terms["instruments"]}
+        wanted = [(names[pair["a"]], names[pair["b"]]) for pair in terms["pairs"]]
+        pairs = demo_config(DemoOptions(venues=venues), ready).pairs
+        natives = [
+            tuple((name, venue(name).native(symbol)) for name, symbol in (pair.a, pair.b))
+            for pair in pairs
+        ]
+        assert natives == wanted
+
+    def test_the_rule_of_a_pair_is_one_of_the_terms(self) -> None:
+        def exchange_rules(entries: list[Entry]) -> list[Entry]:
+            config = entries[0].json()
+            one, other, *_ = config["pairs"]
+            one["rule"], other["rule"] = other["rule"], one["rule"]
+            return [entries[0]._replace(payload=json.dumps(config).encode()), *entries[1:]]
+
+        _, doubts = run_and_doubt(play(100), Mutation(received=exchange_rules))
+        assert any("pairs are not the scenario's" in doubt for doubt in doubts)

@@ -65,6 +65,7 @@ def perfect_signals(truth: Truth) -> np.ndarray[Any, Any]:
         row["ts_open"], row["ts_exch"] = interval.points[0].ts_rx, point.ts_exch
         row["gates"], row["close_reason"] = point.gates, reason_of(interval) if event == 3 else 0
         row["net_bps"], row["gross_bps"], row["qty"] = point.net_bps, point.gross_bps, point.qty
+        row["d_publish"] = 0xFFFFFFFF
         row["worst_bps"], row["risk_bps"], row["ev_ref"] = point.net_bps, np.nan, np.nan
         row["notional_ref"], row["profit_ref"] = point.notional, point.profit
         for leg, side, instrument, book_seq, state in (
@@ -74,6 +75,7 @@ def perfect_signals(truth: Truth) -> np.ndarray[Any, Any]:
             fill = row["legs"][leg]
             fill["side"], fill["instrument"], fill["book_seq"] = side, instrument, book_seq
             fill["venue"], fill["limit"], fill["vwap"] = state.venue, state.limit, state.limit
+            fill["lag_us"] = fill["skew_err_us"] = 0xFFFFFFFF
             fill["qty"], fill["ts_exch"] = point.qty, state.ts_exch
             fill["age_us"] = (point.mono_rx - state.mono_rx) // 1000
     return signals

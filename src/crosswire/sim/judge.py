@@ -5,7 +5,7 @@ route and events agree, and in each event every field that ``docs/signals.md`` d
 on the machine's speed is left out: ``d_decode``, ``d_book`` and ``d_detect``.
 Rule 2: an interval without a match is missed, an opportunity without a match is false.
 Rule 3: every message of the recording must have been counted by the engine, and no other; signals
-and opportunities must be numbered without a hole.
+and opportunities must be numbered from 0 and from 1 on without a hole.
 Rule 4: a bait is what the truth says of it. Quotes that were received late, or in another order
 than they were sent, can make a bait a real opportunity; to report that one is right.
 """
@@ -35,7 +35,7 @@ QTY_TOLERANCE = 1e-9
 CROSS = 1
 REASONS = {"gate": 4, "liveness": 5, "lost": 6}
 BUY_MOVED, SELL_MOVED = 1, 2
-AGE_MAX_US = (1 << 32) - 1
+AGE_MAX_US = UNKNOWN = (1 << 32) - 1
 DETAILS_MAX = 12
 LATE_BEFORE_NS = 2_000_000_000
 """What was read late so long before a bait may have made it real: the last quote of a leg."""
@@ -65,7 +65,7 @@ class Verdict:
         baits_odd: ids of the real ones around which nothing was read late.
         kinds: of each kind of bait, how many there were and how many of them were judged.
         lost: sum of the differences between the recording's and the engine's message counts.
-        holes: where the numbers of signals or of opportunities do not count up by one.
+        holes: where the numbers of signals, from 0, or of opportunities, from 1, do not count up.
         intervals, opportunities: how many there were.
         details: the first mismatches in words.
     """
@@ -214,6 +214,8 @@ def _fields(interval: Interval, point: Point, reason: int) -> dict[str, tuple[An
         "n_legs": (2, 0),
         "close_reason": (reason, 0),
         "gates": (point.gates, 0),
+        "flags": (0, 0),
+        "d_publish": (UNKNOWN, 0),
         "gross_bps": (point.gross_bps, EDGE_TOLERANCE_BPS),
         "net_bps": (point.net_bps, EDGE_TOLERANCE_BPS),
         "worst_bps": (point.net_bps, EDGE_TOLERANCE_BPS),
@@ -234,6 +236,7 @@ def _leg_fields(
     return {
         f"{name}.venue": (leg.venue, 0),
         f"{name}.side": (side, 0),
+        f"{name}.fee_mode": (0, 0),
         f"{name}.instrument": (number, 0),
         f"{name}.vwap": (leg.limit, 0),
         f"{name}.limit": (leg.limit, 0),
@@ -241,6 +244,9 @@ def _leg_fields(
         f"{name}.book_seq": (seq, 0),
         f"{name}.ts_exch": (leg.ts_exch, 0),
         f"{name}.age_us": (age_us, 0),
+        f"{name}.lag_us": (UNKNOWN, 0),
+        f"{name}.skew_us": (0, 0),
+        f"{name}.skew_err_us": (UNKNOWN, 0),
     }
 
 
@@ -250,6 +256,8 @@ def _field_difference(fields: Mapping[str, tuple[Any, float]], signal: Any) -> s
         found = signal["legs"][int(side == "sell")][leg_field] if side else signal[name]
         if not _is_equal(found.item(), expected, tolerance):
             return f"{name} {found} instead of {expected}"
+    if signal["legs"][2:].tobytes().strip(b"\0"):
+        return "an unused leg is not 0"
     return ""
 
 
@@ -434,7 +442,10 @@ def _judge_numbers(verdict: Verdict, signals: Any) -> None:
     """Rule 3: count the holes in the numbers of signals and of opportunities."""
     seqs = [int(signal["seq"]) for signal in signals]
     opened = [int(signal["opp_id"]) for signal in signals if signal["event"] == OPEN]
-    for name, numbers in (("seq", seqs), ("opp_id", opened)):
+    for name, numbers, first in (("seq", seqs, 0), ("opp_id", opened, 1)):
+        if numbers and numbers[0] != first:
+            verdict.holes += 1
+            verdict.details.append(f"the first {name} is {numbers[0]}, not {first}")
         holes = [(one, other) for one, other in pairwise(numbers) if other != one + 1]
         verdict.holes += len(holes)
         for one, other in holes[:DETAILS_MAX]:

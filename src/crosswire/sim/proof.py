@@ -156,6 +156,7 @@ def _terms(config: Mapping[str, Any]) -> dict[str, Any]:
     opens, closes = config.get("open_net_bps"), config.get("close_net_bps")
     pairs = [
         (
+            pair["rule"],
             sorted((names[pair["a"]], names[pair["b"]])),
             pair.get("open_net_bps", opens),
             pair.get("close_net_bps", closes),

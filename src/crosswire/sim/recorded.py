@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 from ..capture import Entry, Kind
@@ -26,17 +27,20 @@ TICK_NS = 50_000_000
 def config_of(scenario: Scenario, close_net_bps: float = 0.0) -> dict[str, Any]:
     """Return the payload of a CONFIG entry: every symbol at every venue, every pair of venues.
 
-    Ids count up from 1, by symbol and then by venue; so do the rules, by symbol and then by pair.
+    Ids count up from 1, by symbol and then by venue; so do the rules, by symbol and then by pair,
+    in the order of their names, as those of ``cross_pairs``.
     """
     instruments: list[dict[str, Any]] = []
     pairs: list[dict[str, int]] = []
     for symbol in scenario.symbols:
-        first = len(instruments) + 1
         for name in scenario.venues:
             native = venue(name).native(symbol)
             number = len(instruments) + 1
-            pairs += [{"a": other, "b": number} for other in range(first, number)]
             instruments.append({"id": number, "venue": name, "symbol": native, "multiplier": 1.0})
+    ids = {(i["venue"], i["symbol"]): i["id"] for i in instruments}
+    for symbol in sorted(scenario.symbols):
+        here = [ids[name, venue(name).native(symbol)] for name in sorted(scenario.venues)]
+        pairs += [{"a": a, "b": b} for a, b in combinations(here, 2)]
     return {
         "venues": list(scenario.venues),
         "instruments": instruments,
