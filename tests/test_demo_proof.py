@@ -13,8 +13,11 @@ from test_demo import Mutation, play, run, run_and_doubt
 
 from crosswire.capture import Entry, Kind
 from crosswire.demo import DemoOptions, demo_config
+from crosswire.errors import RecordingError
 from crosswire.records import SIGNAL_DTYPE
 from crosswire.sim import Scenario, config_of, find_doubts, find_truth, judge
+from crosswire.sim.market import text_frame
+from crosswire.sim.proof import _check_terms
 from crosswire.sim.recorded import TICK_NS
 from crosswire.venues import venue, venue_names
 
@@ -111,6 +114,43 @@ class TestTheClocks:
     def test_nothing_is_read_long_after_it_was_sent(self) -> None:
         doubts = doubts_of(lambda ns: ns + 20_000_000_000)
         assert any("ms after it was sent" in doubt for doubt in doubts)
+
+
+class TestWhatIsNoMessage:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            '{"stream":"btcusdt@bookTicker","data":{"u":1',
+            '{"stream":"btcusdt@bookTicker","data":{"s":"BTCUSDT"}}',
+            '{"stream":"btcusdt@bookTicker","data":'
+            '{"u":1,"s":"BTCUSDT","b":"x","B":"1","a":"2","A":"1"}}',
+        ],
+        ids=["cut-short", "without-prices", "with-words-for-prices"],
+    )
+    def test_it_is_told(self, text: str) -> None:
+        played = play(100)
+        entries = list(played.entries)
+        at = next(n for n, e in enumerate(entries) if e.kind is Kind.READ and e.line == 1)
+        entries[at] = entries[at]._replace(payload=text_frame(text))
+        _, doubts = run_and_doubt(played, Mutation(received=lambda _: entries))
+        assert any("is not the one that was sent" in doubt for doubt in doubts)
+        told = [doubt for doubt in doubts if "1 messages could not be read" in doubt]
+        assert len(told) == ('"x"' in text)
+
+    def test_pairs_with_and_without_a_limit_can_be_compared(self) -> None:
+        def limit_one(entries: list[Entry]) -> list[Entry]:
+            config = entries[0].json()
+            config["pairs"] = [*config["pairs"], {**config["pairs"][0], "qty_max": 1.0}]
+            return [entries[0]._replace(payload=json.dumps(config).encode()), *entries[1:]]
+
+        truth = find_truth(limit_one(play(100).entries)[:1])
+        doubts = _check_terms(truth.config, play(100).config)
+        assert any("pairs are not the scenario's" in doubt for doubt in doubts)
+
+    def test_a_config_that_is_none_is_an_error_in_words(self) -> None:
+        first = play(100).entries[0]
+        with pytest.raises(RecordingError, match="CONFIG at"):
+            find_truth([first._replace(payload=b"{}")])
 
 
 class TestBaits:

@@ -161,6 +161,7 @@ class Truth:
             ``seq``, or nothing was read for so long; one that goes on is told once.
         lag_min_ns, lag_max_ns: how long after its stamp a quote was read; gaps are left out of the
             longest.
+        unreadable: messages that are none of their venue's, in words.
         clocks: of each entry, the UTC stamp less the monotonic one, and the monotonic one.
     """
 
@@ -175,6 +176,7 @@ class Truth:
     config: dict[str, Any] = field(default_factory=dict)
     timer_gap_ns: int = 0
     late: list[tuple[int, int]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     lag_min_ns: int = 0
     lag_max_ns: int = 0
     clocks: tuple[array[int], array[int]] = field(default_factory=lambda: (array("q"), array("q")))
@@ -194,7 +196,8 @@ def find_truth(
             ``open_net_bps``, ``close_net_bps``, ``liveness_limit_s``.
 
     Raises:
-        RecordingError: data came before the CONFIG or OPENED entry that it needs.
+        RecordingError: data came before the CONFIG or OPENED entry that it needs, or a CONFIG entry
+            is none.
         VenueError: the bytes of a line are no WebSocket frames of a server.
     """
     oracle = _Oracle(terms or {})
@@ -234,7 +237,7 @@ class _Frames:
                 message = b"".join(self._fragments)
                 self._fragments.clear()
                 if self._is_text:
-                    yield message.decode()
+                    yield message.decode(errors="replace")
 
     def _next_frame(self) -> tuple[int, bool, bytes] | None:
         """Return (opcode, is final, payload) and drop the frame, or ``None``: not yet."""
@@ -391,7 +394,10 @@ class _Oracle:
         match entry.kind:
             case Kind.CONFIG:
                 self.truth.config = entry.json()
-                self._config = _Config({**self.truth.config, **self._terms})
+                try:
+                    self._config = _Config({**self.truth.config, **self._terms})
+                except (LookupError, TypeError, ValueError) as error:
+                    raise RecordingError(f"CONFIG at {entry.ts_rx}: {error!r}") from None
                 self.truth.instruments.update(self._config.instruments)
             case Kind.OPENED:
                 self._forget_tops(entry.line)
@@ -504,12 +510,18 @@ class _Oracle:
         self._read_ts = entry.ts_rx
         line.is_alive = True
         for text in line.frames.feed(entry.payload):
-            for kind, native, quote in line.dialect.decode(text):
-                self.truth.counts[line.venue, native, kind] += 1
-                line.span.stamps.append(0 if quote is None else quote.seq)
-                if quote is not None:
-                    self._note_lag(entry, quote.seq)
-                    self._quote(entry, line, native, quote)
+            try:
+                self._message(entry, line, text)
+            except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+                self.truth.unreadable.append(f"{line.venue} at {entry.ts_rx}: {error!r}")
+
+    def _message(self, entry: Entry, line: _Line, text: str) -> None:
+        for kind, native, quote in line.dialect.decode(text):
+            self.truth.counts[line.venue, native, kind] += 1
+            line.span.stamps.append(0 if quote is None else quote.seq)
+            if quote is not None:
+                self._note_lag(entry, quote.seq)
+                self._quote(entry, line, native, quote)
 
     def _quote(self, entry: Entry, line: _Line, native: str, quote: SimQuote) -> None:
         """Rule 2: take a quote over, unless it is stale."""

@@ -119,6 +119,9 @@ def find_doubts(
     if truth.timer_gap_ns > TIMER_GAPS_MAX * advance_ns:
         gap_ms, wanted_ms = truth.timer_gap_ns / 1e6, advance_ns / 1e6
         doubts.append(f"the timer did not fire for {gap_ms:.0f} ms, instead of {wanted_ms:g} ms")
+    if truth.unreadable:
+        count, first = len(truth.unreadable), truth.unreadable[0]
+        doubts.append(f"{count} messages could not be read, the first of {first}")
     doubts += _check_clocks(truth)
     doubts += [f"plant {n} was not seen: {why}" for n, why in verdict.unseen.items()]
     for word, judged, count in (
@@ -171,7 +174,7 @@ def _terms(config: Mapping[str, Any]) -> dict[str, Any]:
         "instruments": sorted(
             (i["venue"], i["symbol"], i["multiplier"]) for i in config.get("instruments", ())
         ),
-        "pairs": sorted(pairs),
+        "pairs": sorted(pairs, key=str),
     }
 
 
