@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 from test_demo import Mutation, play, run, run_and_doubt
 
 from crosswire.capture import Entry, Kind
-from crosswire.demo import DemoOptions, demo_config
+from crosswire.demo import DemoOptions, demo_config, find_errors
 from crosswire.errors import RecordingError
 from crosswire.records import SIGNAL_DTYPE
+from crosswire.runtime import Runtime
 from crosswire.sim import Scenario, config_of, find_doubts, find_truth, judge
 from crosswire.sim.market import text_frame
 from crosswire.sim.proof import _check_terms
@@ -250,3 +252,39 @@ class TestFields:
 
         _, doubts = run_and_doubt(play(100), Mutation(received=exchange_rules))
         assert any("pairs are not the scenario's" in doubt for doubt in doubts)
+
+
+class TestTheEnginesOwnCounters:
+    def runtime(self) -> Runtime:
+        ready = {
+            "venues": {name: {"url": "ws://127.0.0.1:9/"} for name in venue_names()},
+            "symbols": {name: [venue(name).native("BTC/USDT")] for name in venue_names()},
+            "ca": None,
+        }
+        return Runtime(demo_config(DemoOptions(), ready))
+
+    def test_one_that_stayed_at_0_is_no_problem(self) -> None:
+        assert find_errors(self.runtime()) == []
+
+    def test_a_message_that_was_lost_is_told(self) -> None:
+        runtime = self.runtime()
+        line = runtime.sessions["binance"].line
+        line.open(1, 1)
+        line.feed(text_frame('{"stream":"btcusdt@bookTicker","data":{"u":1'), 2, 2)
+        [problem] = find_errors(runtime)
+        assert problem.startswith("the engine counted 1 errors: ")
+
+    @pytest.mark.parametrize(
+        ("counter", "words"),
+        [
+            ("engine.callback_errors", "on_signals raised 3 times"),
+            ("callback_errors", "a callback of the runtime raised 3 times"),
+            ("engine.signals_refused", "the engine refused 3 signals"),
+        ],
+    )
+    def test_each_is_told_in_words(self, counter: str, words: str) -> None:
+        engine = SimpleNamespace(callback_errors=0, signals_refused=0, errors={"x": 0})
+        runtime: Any = SimpleNamespace(engine=engine, callback_errors=0)
+        *path, name = counter.split(".")
+        setattr(engine if path else runtime, name, 3)
+        assert find_errors(runtime) == [words]

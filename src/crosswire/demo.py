@@ -44,7 +44,7 @@ from .sim import (
 from .venues import venue, venue_names
 from .watch.view import ViewPipe
 
-__all__ = ["Demo", "DemoOptions", "Simulator", "demo_config"]
+__all__ = ["Demo", "DemoOptions", "Simulator", "demo_config", "find_errors"]
 
 START_LIMIT_S = 20.0
 END_LIMIT_S = 10.0
@@ -380,7 +380,7 @@ class Demo:
             truth, self.verdict, sent, self._scenario,
             plants=len(played["plants"]), close_net_bps=close_net_bps,
             advance_ns=round(ADVANCE_MS * 1e6),
-        ) + self._find_restless(played, sent)  # fmt: skip
+        ) + self._find_restless(played, sent) + find_errors(runtime)  # fmt: skip
 
     def _find_restless(
         self, played: dict[str, Any], sent: dict[str, list[Connection]]
@@ -509,6 +509,19 @@ class Demo:
     def problems(self) -> list[str]:
         """What is wrong with the run, in words."""
         return self._unproved + self.verdict.details
+
+
+def find_errors(runtime: Runtime) -> list[str]:
+    """Return what the engine's own counters say went wrong, in words."""
+    engine = runtime.engine
+    counts = {
+        "on_signals raised {} times": engine.callback_errors,
+        "a callback of the runtime raised {} times": runtime.callback_errors,
+        "the engine refused {} signals": engine.signals_refused,
+    }
+    found = [words.format(count) for words, count in counts.items() if count]
+    found += [f"the engine counted {n} errors: {name}" for name, n in engine.errors.items() if n]
+    return found
 
 
 def _data_count(runtime: Runtime) -> int:
