@@ -22,7 +22,16 @@ from typing import Any
 from ..errors import UsageError
 from ..venues import venue, venue_names
 
-__all__ = ["Cut", "Freeze", "Plan", "Plant", "Scenario", "make_plan", "random_source"]
+__all__ = [
+    "Cut",
+    "Freeze",
+    "Plan",
+    "Plant",
+    "Scenario",
+    "make_plan",
+    "random_source",
+    "recover_ns",
+]
 
 LEAD_S = 0.15
 TAIL_S = 0.10
