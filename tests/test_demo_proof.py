@@ -118,6 +118,30 @@ class TestTheClocks:
         assert any("ms after it was sent" in doubt for doubt in doubts)
 
 
+class TestConnections:
+    def test_each_that_lives_is_subscribed(self) -> None:
+        played = play(200, ("cut",), 10.0)
+        assert run_and_doubt(played)[1] == []
+        name = max(played.sent, key=lambda name: played.sent[name][0].cut_ns)
+        first, *others = played.sent[name]
+        assert first.cut_ns - played.entries[0].ts_rx > 2_000_000_000
+        gone = f"trades {venue(name).native('BTC/USDT')}"
+        streams = {stream: count for stream, count in first.streams.items() if stream != gone}
+        sent = {**played.sent, name: [replace(first, streams=streams), *others]}
+        [doubt] = run_and_doubt(replace(played, sent=sent))[1]
+        assert f"{name}: connection 1: {gone} were not subscribed for" in doubt
+
+    def test_no_plant_is_offline_where_nothing_is_broken(self) -> None:
+        played = play(100)
+        verdict, _ = run_and_doubt(played)
+        verdict.offline[77] = "a leg was lost"
+        doubts = find_doubts(
+            played.truth, verdict, played.sent, played.scenario,
+            plants=len(played.plan.plants), close_net_bps=0.2, advance_ns=TICK_NS,
+        )  # fmt: skip
+        assert doubts == ["plant 77 left no trace: a leg was lost"]
+
+
 class TestWhatIsNoMessage:
     @pytest.mark.parametrize(
         "text",

@@ -123,10 +123,12 @@ class Span:
 
     Attributes:
         venue: its name.
+        opened_ns: UTC ns of its OPENED entry.
         stamps: of each data message in the order received: a quote's ``seq``, 0 for others.
     """
 
     venue: str
+    opened_ns: int = 0
     stamps: array[int] = field(default_factory=lambda: array("q"))
 
 
@@ -402,6 +404,7 @@ class _Oracle:
             case Kind.OPENED:
                 self._forget_tops(entry.line)
                 line = self._lines[entry.line] = _Line(entry.json()["venue"], entry.mono_rx)
+                line.span.opened_ns = entry.ts_rx
                 self.truth.spans.append(line.span)
             case Kind.LOST:
                 self._lose(entry)

@@ -50,6 +50,8 @@ THAW_MARGIN_S = 0.03
 FREEZE_SHARE = 5
 """One bait in so many is a frozen leg."""
 FREEZE_GAP_S = 0.15
+FREEZE_MIN_S, FREEZE_MAX_S = 0.15, 0.4
+"""How much longer than the liveness limit a freeze is."""
 FEES_BPS_MIN = 6.0
 DEFAULT_SYMBOLS = ("BTC/USDT", "ETH/USDT", "SOL/USDT", "XRP/USDT")
 FAULTS = ("cut", "refuse")
@@ -214,6 +216,11 @@ def _ns(seconds: float) -> int:
     return round(seconds * 1e9)
 
 
+def freeze_max_ns(scenario: Scenario) -> int:
+    """Return how long a freeze can be."""
+    return _ns(scenario.liveness_limit_s + FREEZE_MAX_S)
+
+
 def recover_ns(refusals: int) -> int:
     """Return how long a client takes to be connected again after so many refusals."""
     return _ns(RECOVER_S + RECOVER_REFUSED_S * refusals)
@@ -256,7 +263,7 @@ def _plan_freezes(rng: random.Random, scenario: Scenario, wanted: int) -> list[F
     silence_s = scenario.liveness_limit_s
     span_s = scenario.seconds - START_S - END_S
     count = min(wanted, int(0.45 * span_s / (silence_s + 0.4 + 2 * FREEZE_GAP_S)))
-    lengths = [silence_s + rng.uniform(0.15, 0.4) for _ in range(count)]
+    lengths = [silence_s + rng.uniform(FREEZE_MIN_S, FREEZE_MAX_S) for _ in range(count)]
     slack_s = span_s - sum(lengths) - 2 * FREEZE_GAP_S * count
     freezes = []
     passed_s = START_S

@@ -24,7 +24,7 @@ import numpy as np
 from ..venues import venue
 from .judge import Verdict
 from .oracle import Span, Truth
-from .plan import Scenario
+from .plan import Scenario, freeze_max_ns
 from .recorded import config_of
 
 __all__ = ["Connection", "Sent", "find_doubts", "load_stamps", "save_stamps"]
@@ -32,6 +32,8 @@ __all__ = ["Connection", "Sent", "find_doubts", "load_stamps", "save_stamps"]
 UNDER_WAY_MAX_NS = 250_000_000
 """For so long before a cut a message may have been on its way; pauses in reading are added."""
 TIMER_GAPS_MAX = 25
+LIVED_MIN_NS = 1_000_000_000
+"""A connection that lived longer, by as much as its venue may have been frozen, is subscribed."""
 KIND_MIN = 3
 """Of a kind of bait that was planned so often one at least must be judged."""
 APART_MAX_NS = 2_000_000
@@ -123,6 +125,8 @@ def find_doubts(
         count, first = len(truth.unreadable), truth.unreadable[0]
         doubts.append(f"{count} messages could not be read, the first of {first}")
     doubts += _check_clocks(truth)
+    if not scenario.faults and not truth.pauses:
+        doubts += [f"plant {n} left no trace: {why}" for n, why in verdict.offline.items()]
     doubts += [f"plant {n} was not seen: {why}" for n, why in verdict.unseen.items()]
     for word, judged, count in (
         ("plants", len(verdict.planted), plants),
@@ -203,6 +207,15 @@ def _check_venue(
             doubts.append(f"{stream} were not subscribed at the end")
         elif not any(connection.streams.get(stream) for connection in connections):
             doubts.append(f"{stream} were never sent")
+    for number, (span, connection) in enumerate(zip(spans, earlier, strict=False), start=1):
+        lived_ns = connection.cut_ns - span.opened_ns
+        lived_ns -= _overlap(truth.pauses, span.opened_ns, connection.cut_ns)
+        if lived_ns > LIVED_MIN_NS + freeze_max_ns(scenario):
+            doubts += [
+                f"connection {number}: {stream} were not subscribed for {lived_ns / 1e6:.0f} ms"
+                for stream in wanted
+                if stream not in connection.streams
+            ]
     return doubts
 
 
