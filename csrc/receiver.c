@@ -189,6 +189,7 @@ static int begin_stream(cw_receiver *self, const cw_frame *frame) {
         self->opcode = frame->opcode;
         self->is_compressed = frame->is_compressed;
         self->assembled = self->fragment_count = 0;
+        self->packed_len = 0;
         memset(&self->utf8, 0, sizeof self->utf8);
     }
     if (!self->is_compressed && frame->payload_len > self->message_max - self->assembled)
@@ -206,6 +207,8 @@ static int begin_stream(cw_receiver *self, const cw_frame *frame) {
 static int take_assembled(cw_receiver *self, cw_message *out) {
     if (self->opcode == CW_TEXT && !cw_utf8_is_whole(&self->utf8))
         return fail(self, CW_E_UTF8, 0);
+    if (self->is_compressed && self->assembled >= CW_RATIO_ALARM_MIN)
+        self->ratio_alarms += self->assembled / CW_RATIO_ALARM >= self->packed_len;
     *out = (cw_message){assembly(self), 0, self->assembled, self->opcode, 0, {0}};
     self->opcode = self->is_compressed = 0;
     return CW_OK;
@@ -221,6 +224,7 @@ static int stream(cw_receiver *self, cw_message *out) {
     if (self->is_compressed) {
         if (self->streamed.is_masked)
             self->ops->mask(p, n, self->streamed.mask, self->streamed_len);
+        self->packed_len += n;
         code = expand(self, p, n, n == left && self->streamed.is_final);
     } else {
         code = copy(self, p, n);

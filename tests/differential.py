@@ -14,6 +14,7 @@ websockets 17.4 and wsproto 1.3.2.
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import random
 import sys
@@ -255,6 +256,7 @@ def note_sent(outcome: Outcome, sent: bytes, is_server: bool) -> None:
             outcome.codes.append(int.from_bytes(frame.payload[:2]) if frame.payload else 1005)
 
 
+@functools.lru_cache(maxsize=1)  # asked for by each reader of a stream
 def places_of(stream: Stream) -> tuple[list[int], int | None]:
     """Return the ends of whole frames, and the one at which we close."""
     ends = [0, *(frame.end for frame in frames_of(stream.data) if frame.is_whole)]

@@ -654,7 +654,7 @@ class TestUse:
                 make(Connection(is_server=True))
 
     def test_state_and_code_are_read_only(self) -> None:
-        for name in ("state", "close_code", "close_reason", "error", "frame_count"):
+        for name in ("state", "close_code", "close_reason", "error", "frame_count", "ratio_alarms"):
             with pytest.raises(AttributeError):
                 setattr(Connection(is_server=True), name, None)
 
@@ -811,6 +811,24 @@ class TestDeflate:
                 connection.send(TEXT, message)
             sizes[keeps] = len(connection.data_to_send())
         assert 2 * sizes[True] < sizes[False]
+
+    @ROLES
+    def test_what_expands_a_hundred_times_is_counted(self, is_server: bool) -> None:
+        connection = either(is_server, deflation=Deflation(reads_context=False))
+
+        def alarms(data: bytes) -> int:
+            before = connection.ratio_alarms
+            assert len(taken(connection, to(is_server, BINARY, data, head=0xC0))) == 1
+            return connection.ratio_alarms - before
+
+        assert alarms(packed(packer_of(15), bytes(65535))) == 0  # a thousand times, but small
+        assert alarms(packed(packer_of(15), bytes(65536))) == 1
+        size = 700 + len(packed(packer_of(15), bytes(70000))) % 5
+        for missing in (1, 0):
+            data = packed(packer_of(15), bytes(100 * size - missing))
+            data += (TAIL + b"\0") * ((size - len(data)) // 5)  # blocks of nothing
+            assert len(data) == size
+            assert alarms(data) == 1 - missing
 
     def test_a_window_of_8_bits_is_read_and_ours_stays_plain(self) -> None:
         connection = Connection(is_server=True, deflation=Deflation(8, 8))

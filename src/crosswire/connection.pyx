@@ -404,6 +404,12 @@ cdef class Connection:
         """Frames received."""
         return self.c.frames
 
+    @property
+    def ratio_alarms(self):
+        """Messages of 64 KiB or more that had expanded to a hundred times their compressed bytes
+        or more, within ``message_max``: no feed compresses so well."""
+        return self.c.ratio_alarms
+
     # ---- steps
 
     cdef _Span _span(self, _Block owner, uint8_t *start, Py_ssize_t size, bint is_read_only):

@@ -3,7 +3,7 @@
 #include "crosswire/receiver.h"
 #include "packed.h"
 
-enum { RX = 512, SMALL = 600, MAX = 5000 };
+enum { RX = 512, SMALL = 600, MAX = 5000, ALARMING = 100000 };
 
 static const uint8_t MASK[4] = {0x37, 0xFA, 0x21, 0x3D};
 
@@ -21,14 +21,15 @@ typedef struct owner {
     int made; /* what cw_receiver_take_deflate said */
 } owner;
 
-static void owner_open(owner *self, cw_role role, int keeps_context, long dry_at) {
+static void owner_open_for(owner *self, uint32_t message_max, cw_role role, int keeps_context,
+                           long dry_at) {
     cw_receiver_terms terms = {.role = role,
                                .checks_text = 1,
                                .rx = malloc(cw_buffer_size(RX)),
                                .rx_capacity = RX,
                                .small_size = SMALL,
                                .small = malloc(cw_buffer_size(SMALL)),
-                               .message_max = MAX,
+                               .message_max = message_max,
                                .fragments_max = 20};
     self->rx = terms.rx;
     self->small = terms.small;
@@ -36,6 +37,10 @@ static void owner_open(owner *self, cw_role role, int keeps_context, long dry_at
     CHECK_EQ(cw_receiver_init(&self->receiver, cw_ops_for(cw_level_best()), &terms), CW_OK);
     cw_receiver_open(&self->receiver);
     self->made = cw_receiver_take_deflate(&self->receiver, 15, keeps_context);
+}
+
+static void owner_open(owner *self, cw_role role, int keeps_context, long dry_at) {
+    owner_open_for(self, MAX, role, keeps_context, dry_at);
 }
 
 static void owner_close(owner *self) {
@@ -57,7 +62,7 @@ static void receive(owner *self, const uint8_t *p, size_t n, story *out) {
         n -= piece;
         CHECK_EQ(cw_receiver_commit(&self->receiver, piece), CW_OK);
         while ((out->code = cw_receiver_next(&self->receiver, 0, &m)) == CW_OK) {
-            CHECK(m.len <= MAX);
+            CHECK(m.len <= self->receiver.message_max);
             put(&out->log, &m.opcode, 1);
             put(&out->log, &m.len, sizeof m.len);
             put(&out->log, m.payload, m.len);
@@ -195,9 +200,37 @@ static void test_every_request_to_the_heap_may_be_refused(void) {
     }
 }
 
+static void test_what_expands_a_hundred_times_is_counted(void) {
+    static const size_t SIZES[] = {CW_RATIO_ALARM_MIN - 1, CW_RATIO_ALARM_MIN, ALARMING, ALARMING};
+    static const uint64_t ALARMS[] = {0, 1, 2, 2}; /* the last one is noise */
+    uint8_t *text = calloc(ALARMING, 1);
+    uint32_t chance = 1;
+    story out = {{0}, 0, 0};
+    owner o;
+    owner_open_for(&o, ALARMING, CW_CLIENT, 0, NEVER);
+    for (size_t i = 0; i < 4; i++) {
+        z_stream *z = packer_of(-15, 6);
+        bytes packed, stream = {0};
+        for (size_t k = 0; i == 3 && k < ALARMING; k++)
+            text[k] = (uint8_t)((chance = chance * 1664525u + 1013904223u) >> 24);
+        packed = pack_message(z, text, SIZES[i]);
+        put_message(&stream, CW_CLIENT, 0x02, &packed, 1 + i % 3);
+        receive(&o, stream.p, stream.n, &out);
+        CHECK_EQ(out.code, CW_OK);
+        CHECK_EQ(o.receiver.ratio_alarms, ALARMS[i]);
+        packer_free(z);
+        bytes_free(&packed);
+        bytes_free(&stream);
+    }
+    owner_close(&o);
+    bytes_free(&out.log);
+    free(text);
+}
+
 int main(void) {
     RUN(test_every_cut_tells_the_same_story);
     RUN(test_one_byte_above_the_limit_is_too_big_however_it_is_cut);
     RUN(test_every_request_to_the_heap_may_be_refused);
+    RUN(test_what_expands_a_hundred_times_is_counted);
     return 0;
 }

@@ -32,6 +32,7 @@ cdef extern from "crosswire/receiver.h" nogil:
         uint8_t has_close
         uint64_t frames
         uint64_t controls
+        uint64_t ratio_alarms
         cw_error error
 
     int cw_receiver_init(cw_receiver *self, const cw_ops *ops,

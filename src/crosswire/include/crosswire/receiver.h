@@ -44,6 +44,8 @@ typedef struct cw_receiver_terms {
 } cw_receiver_terms;
 
 #define CW_RECEIVER_RX_MIN 256 /* a whole control frame, and more */
+#define CW_RATIO_ALARM 100u      /* a message that expands so many times is counted, */
+#define CW_RATIO_ALARM_MIN 65536u /* from this size on: a small one may be all back references */
 
 typedef struct cw_receiver {
     cw_buffer rx;
@@ -64,9 +66,11 @@ typedef struct cw_receiver {
     uint32_t view_len;  /* of the frame at rx.parsed whose payload was handed out as a view */
     cw_frame streamed;
     uint64_t streamed_len;
+    uint64_t packed_len; /* of the compressed message in the assembly, as it came */
     cw_inflate inflate;
     uint64_t stream_at; /* stream offset of rx.data[0] */
     uint64_t frames, controls;
+    uint64_t ratio_alarms; /* messages that expanded CW_RATIO_ALARM times, within message_max */
     int64_t second_began; /* of the control frames that are counted together */
     uint32_t second_count;
     cw_error error; /* code 0: none */
