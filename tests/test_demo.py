@@ -28,7 +28,7 @@ import pytest
 
 from crosswire import isa_levels
 from crosswire.capture import Entry, Kind
-from crosswire.demo import Demo, DemoOptions, Simulator, _data_count, demo_config
+from crosswire.demo import Demo, DemoOptions, _data_count, demo_config
 from crosswire.engine import Engine
 from crosswire.errors import HostError, UsageError
 from crosswire.instruments import Pair
@@ -50,6 +50,7 @@ from crosswire.sim import (
 )
 from crosswire.sim.market import text_frame
 from crosswire.sim.plan import LEAD_S
+from crosswire.sim.process import Simulator
 from crosswire.sim.recorded import TICK_NS
 from crosswire.venue import Layout, Record, SimTrade, Slot
 from crosswire.venues import dialect, venue, venue_names
@@ -104,7 +105,7 @@ def sent_of(scenario: Scenario, entries: list[Entry], truth: Truth) -> dict[str,
     for span in truth.spans:
         cuts = lost[span.venue]
         cut_ns = cuts.pop(0) if cuts else 0
-        sent[span.venue].append(Connection(span.stamps[:], counts, cut_ns))
+        sent[span.venue].append(Connection(span.stamps[:], span.sums[:], counts, cut_ns))
     return sent
 
 
@@ -399,6 +400,9 @@ MUTANTS: dict[str, Mutation] = {
     "stamps-late": Mutation(entries=one_read_late),
     "opens-a-little-too-late": Mutation(thresholds=lambda opens, closes: (opens + 2.0, closes)),
     "opens-a-little-too-soon": Mutation(thresholds=lambda opens, closes: (opens - 2.0, closes - 2)),
+    "opens-a-hair-too-late": Mutation(thresholds=lambda opens, closes: (opens + 0.07, closes)),
+    "has-no-hysteresis": Mutation(thresholds=lambda opens, closes: (opens, opens)),
+    "closes-a-little-too-late": Mutation(thresholds=lambda opens, closes: (opens, closes - 0.2)),
     "never-closes": Mutation(thresholds=lambda opens, closes: (opens, -4000.0)),
     "mixes-symbols-up": Mutation(symbol=exchanged),
     "is-silent": Mutation(signals=lambda signals: signals[:0]),
@@ -595,7 +599,7 @@ class TestTheSimulatorsProcess:
         program.chmod(0o700)
         monkeypatch.setattr(sys, "executable", str(program))
         said: list[str] = []
-        return Simulator(DemoOptions(), said.append), said
+        return Simulator(Scenario(), said.append), said
 
     async def test_one_that_did_not_start_is_told_with_its_exit_code_and_last_words(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -742,7 +746,9 @@ class TestWhatProvesNothing:
     def test_one_that_did_not_receive_the_end_of_a_connection_does_not(self) -> None:
         sent = play(100).sent
         [whole] = sent["okx"]
-        longer = replace(whole, stamps=whole.stamps + array("q", [0, 7]))
+        longer = replace(
+            whole, stamps=whole.stamps + array("q", [0, 7]), sums=whole.sums + array("I", [1, 2])
+        )
         [text] = self.doubts(sent={**sent, "okx": [longer]})
         assert text.endswith("sent, and nobody had cut it")
 

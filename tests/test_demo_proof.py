@@ -131,6 +131,19 @@ class TestConnections:
         [doubt] = run_and_doubt(replace(played, sent=sent))[1]
         assert f"{name}: connection 1: {gone} were not subscribed for" in doubt
 
+    def test_what_is_received_has_the_bytes_that_were_sent(self) -> None:
+        def change_a_size(entries: list[Entry]) -> list[Entry]:
+            at = next(n for n, e in enumerate(entries) if b'"q":"' in e.payload)
+            payload = entries[at].payload
+            first = payload.index(b'"q":"') + 5
+            digit = b"1" if payload[first] != ord("1") else b"2"
+            payload = payload[:first] + digit + payload[first + 1 :]
+            return [*entries[:at], entries[at]._replace(payload=payload), *entries[at + 1 :]]
+
+        verdict, [doubt] = run_and_doubt(play(100), Mutation(received=change_a_size))
+        assert verdict.ok  # it is the size of a trade
+        assert "has not the bytes that were sent" in doubt
+
     def test_no_plant_is_offline_where_nothing_is_broken(self) -> None:
         played = play(100)
         verdict, _ = run_and_doubt(played)

@@ -254,6 +254,26 @@ class TestEvents:
             fees = scenario.fees_bps[bait.buy] + scenario.fees_bps[bait.sell]
             assert 0.05 <= delta < fees if bait.kind == NET_NEGATIVE else delta < 0
 
+    def test_plants_sink_below_the_threshold_and_rise_again(self) -> None:
+        scenario = short(1, seconds=20.0)
+        plan = make_plan(scenario)
+        lasting = [plant for plant in plan.plants if plant.t_close - plant.t_open >= 30_000_000]
+        dips = [plant.dip_bps for plant in lasting]
+        assert dips[:4] == [0.15, 0.0, 0.45, 0.0]
+        assert sum(map(bool, dips)) == sum(plant.dip_bps > 0 for plant in plan.plants)
+        truth = find_truth(record(scenario, plan, close_net_bps=scenario.min_net_bps - 0.3))
+        for plant in lasting:
+            if plant.dip_bps:
+                edges = [
+                    [point.net_bps - scenario.min_net_bps for point in interval.points]
+                    for interval in truth.intervals
+                    if plant.seq_open <= interval.points[0].trigger_seq < plant.seq_close
+                    and any(abs(p.net_bps - plant.net_bps) < 0.01 for p in interval.points)
+                ]
+                is_kept = plant.dip_bps < 0.3
+                assert len(edges) == 2 - is_kept
+                assert any(abs(edge + 0.15) < 0.01 for edge in edges[0]) == is_kept
+
     def test_events_come_in_order_and_a_frozen_venue_is_silent(self) -> None:
         frozen: set[str] = set()
         last = 0

@@ -178,7 +178,9 @@ ALLOWED = {
     # Throw-away certificates live in a folder that goes with the run; so does its recording.
     "sim/certs.py": {"tempfile"},
     # It starts the simulator, a process of its own, and gives that its time to begin and to end.
-    "demo.py": {"tempfile", "asyncio.create_subprocess_exec", "asyncio.timeout"},
+    "sim/process.py": {"asyncio.create_subprocess_exec", "asyncio.timeout"},
+    # The recording of a run, which goes with it.
+    "demo.py": {"tempfile"},
     # The view is a process of its own, fed through a pipe that never blocks.
     "watch/view.py": {"subprocess", "os.write"},
 }

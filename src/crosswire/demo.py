@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +24,7 @@ from .capture import read_recording
 from .capture.replay import SignalDigest
 from .codec import Histogram
 from .config import Config, PairConfig, VenueConfig
-from .errors import HostError, UsageError
+from .errors import HostError
 from .instruments import Instrument, cross_pairs
 from .records import SIGNAL_DTYPE
 from .runtime import Runtime
@@ -41,13 +39,13 @@ from .sim import (
     judge,
     load_stamps,
 )
+from .sim.process import Simulator
 from .venues import venue, venue_names
 from .watch.view import ViewPipe
 
-__all__ = ["Demo", "DemoOptions", "Simulator", "demo_config", "find_errors"]
+__all__ = ["Demo", "DemoOptions", "demo_config", "find_errors"]
 
 START_LIMIT_S = 20.0
-END_LIMIT_S = 10.0
 DRAIN_LIMIT_S = 5.0
 DRAIN_STEP_S = 0.1
 DRAIN_STILL_MAX = 3
@@ -85,99 +83,6 @@ class DemoOptions:
     liveness_limit_s: float = 0.5
     has_view: bool = False
     record: Path | None = None
-
-
-class Simulator:
-    """The simulator's process: started, told to go, listened to.
-
-    It ends when its standard input does, so it does not outlive the demo, however that ends. It
-    runs in a session of its own: what a terminal sends on Ctrl-C is for the demo alone.
-
-    Args:
-        options: what to simulate.
-        say: takes what the process says on standard error, line by line.
-    """
-
-    def __init__(self, options: DemoOptions, say: Callable[[str], None]) -> None:
-        self._options = options
-        self._say = say
-        self._running: asyncio.subprocess.Process | None = None
-        self._relaying: asyncio.Task[None] | None = None
-        self._last_words = ""
-        self.ready: dict[str, Any] = {}
-
-    async def __aenter__(self) -> Self:
-        o = self._options
-        self._running = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "crosswire.sim",
-            "--seed", str(o.seed), "--seconds", str(o.seconds), "--venues", ",".join(o.venues),
-            "--min-net-bps", str(o.open_net_bps),
-            "--liveness-limit-s", str(o.liveness_limit_s), "--faults", ",".join(o.faults),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, limit=1 << 24, start_new_session=True,
-        )  # fmt: skip
-        self._relaying = asyncio.create_task(self._relay())
-        try:
-            self.ready = await self._listen(START_LIMIT_S)
-        except BaseException:
-            await self._end()
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self._end()
-
-    @property
-    def _process(self) -> asyncio.subprocess.Process:
-        if self._running is None:
-            raise UsageError("the simulator runs inside its async with block only")
-        return self._running
-
-    async def _relay(self) -> None:
-        assert self._process.stderr
-        async for line in self._process.stderr:
-            self._last_words = line.decode(errors="replace").rstrip()
-            self._say(self._last_words)
-
-    async def _end(self) -> None:
-        """Close its standard input and wait for its end; calling twice is allowed."""
-        if self._process.stdin:
-            self._process.stdin.close()
-        try:
-            async with asyncio.timeout(END_LIMIT_S):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
-        if self._relaying:
-            await self._relaying
-
-    async def _listen(self, limit_s: float) -> dict[str, Any]:
-        assert self._process.stdout
-        try:
-            async with asyncio.timeout(limit_s):
-                line = await self._process.stdout.readline()
-        except TimeoutError:
-            raise HostError(f"the simulator said nothing for {limit_s:g} s") from None
-        if not line:
-            await self._end()
-            raise HostError(self._obituary())
-        return dict(json.loads(line))
-
-    def _obituary(self) -> str:
-        code = self._process.returncode or 0
-        what = "ended before its time" if self.ready else "did not start"
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return f"the simulator {what} ({how}): {self._last_words or 'it said nothing'}"
-
-    def go(self) -> None:
-        """Let the session begin."""
-        assert self._process.stdin
-        self._process.stdin.write(b"go\n")
-
-    async def done(self) -> dict[str, Any]:
-        """Wait for its end; returns what was planted and sent."""
-        return await self._listen(self._options.seconds * 2 + 30)
 
 
 def demo_config(options: DemoOptions, ready: dict[str, Any]) -> Config:
@@ -287,7 +192,7 @@ class Demo:
         with tempfile.TemporaryDirectory(prefix="crosswire-") as folder:
             record = self._options.record or Path(folder) / "demo.cwrec"
             self._say("starting the simulator")
-            async with Simulator(self._options, self._say) as simulator:
+            async with Simulator(self._scenario, self._say) as simulator:
                 self._say(f"simulator ready: {', '.join(self._options.venues)} on loopback, TLS")
                 runtime = Runtime(
                     demo_config(self._options, simulator.ready), seam=self._seam, record=record
@@ -463,7 +368,9 @@ class Demo:
             "baits": verdict.baits,
             "baits_taken": len(verdict.baits_taken),
             "baits_real": len(verdict.baits_real),
+            "baits_judged": len(verdict.baits_judged),
             "lost": verdict.lost,
+            "holes": verdict.holes,
             "unseen": len(verdict.unseen),
             "vanished": len(verdict.vanished),
             "offline": len(verdict.offline),

@@ -1,9 +1,10 @@
 """Simulated venues with planted opportunities, and the judge of what an engine made of them.
 
 ``plan`` and ``market`` make the events of a run, sans I/O and by seed; ``server`` speaks them over
-real TLS sockets (``python -m crosswire.sim``) and ``recorded`` writes them as a recording;
-``oracle`` tells the truth about a recording, slowly and plainly; ``judge`` compares an engine's
-signals with it; ``proof`` tells whether the recording is all that it had to be.
+real TLS sockets (``python -m crosswire.sim``, which ``process`` starts) and ``recorded`` writes
+them as a recording; ``oracle`` tells the truth about a recording, slowly and plainly; ``judge``
+compares an engine's signals with it; ``proof`` tells whether the recording is all that it had to
+be.
 """
 
 from .judge import Verdict, judge

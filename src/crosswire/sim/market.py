@@ -30,7 +30,7 @@ from .plan import (
     random_source,
 )
 
-__all__ = ["Event", "frame_of", "generate", "net_bps", "text_frame"]
+__all__ = ["Event", "frame_of", "generate", "net_bps", "text_frame", "text_of"]
 
 VOLATILITY = 1.5e-4
 """Standard deviation of a mid's relative move over a second."""
@@ -54,6 +54,11 @@ def text_frame(text: str) -> bytes:
     if size < 126:
         return bytes((0x81, size)) + payload
     return bytes((0x81, 126, size >> 8, size & 255)) + payload
+
+
+def text_of(frame: bytes) -> memoryview:
+    """Return the text in a frame of :func:`text_frame`."""
+    return memoryview(frame)[2 if frame[1] < 126 else 4 :]
 
 
 def frame_of(spoken: Dialect, native: str, message: SimQuote | SimTrade, stamp: int) -> bytes:
@@ -165,6 +170,7 @@ class _Market:
         self.held = dict.fromkeys(scenario.symbols, 0)
         self.frozen: set[str] = set()
         self.homes: dict[int, dict[str, tuple[int, int]]] = {}
+        self.edges: dict[int, float] = {}
         self.leans: dict[int, float] = {}
         self._step = VOLATILITY / math.sqrt(scenario.rate / len(scenario.symbols))
         for stream in self.streams.values():
@@ -208,17 +214,30 @@ class _Market:
         """Send a plant's moved quote."""
         leg = self.streams[plant.leg, plant.symbol]
         self.homes[plant.id] = {plant.leg: (leg.bid, leg.ask)}
-        is_bait = plant.kind == NET_NEGATIVE
-        edge = self._bait_edge(plant) if is_bait else _plant_edge(plant)
-        target = self.scenario.min_net_bps + (-edge if is_bait else edge)
-        leg.put(*self._moved(plant, target, is_above=not is_bait))
+        self.edges[plant.id] = (
+            -self._bait_edge(plant) if plant.kind == NET_NEGATIVE else _plant_edge(plant)
+        )
+        self._put_at(leg, plant, self.edges[plant.id])
         plant.net_bps = self._net(plant.buy, plant.sell, plant.symbol)
         yield self._send(leg, t, plant.id)
+
+    def dip(self, plant: Plant, t: int) -> Iterator[Event]:
+        """Let a plant's edge sink below the threshold."""
+        leg = self.streams[plant.leg, plant.symbol]
+        self._put_at(leg, plant, -plant.dip_bps)
+        yield self._send(leg, t)
+
+    def rise(self, plant: Plant, t: int) -> Iterator[Event]:
+        """Let it be again what it was at the opening."""
+        leg = self.streams[plant.leg, plant.symbol]
+        self._put_at(leg, plant, self.edges[plant.id])
+        yield self._send(leg, t)
 
     def close(self, plant: Plant, t: int) -> Iterator[Event]:
         """Take the moved quote back."""
         leg = self.streams[plant.leg, plant.symbol]
         leg.put(*self.homes.pop(plant.id)[plant.leg])
+        del self.edges[plant.id]
         yield self._send(leg, t, plant.id)
 
     def lean(self, freeze: Freeze, share: float, is_mark: bool, t: int) -> Iterator[Event]:
@@ -258,6 +277,11 @@ class _Market:
     def _net(self, buy: str, sell: str, symbol: str) -> float:
         a, b = self.streams[buy, symbol], self.streams[sell, symbol]
         return net_bps(a.ask, b.bid, a.fee_bps, b.fee_bps)
+
+    def _put_at(self, leg: _Stream, plant: Plant, edge_bps: float) -> None:
+        """Move a plant's leg to where its net edge is so far above the threshold, or below it."""
+        target = self.scenario.min_net_bps + edge_bps
+        leg.put(*self._moved(plant, target, is_above=plant.kind != NET_NEGATIVE))
 
     def _moved(self, plant: Plant, target_bps: float, is_above: bool) -> tuple[int, int]:
         """Return the leg's bid and ask at which the route's net edge is the target, rounded to
@@ -317,6 +341,10 @@ def _script(market: _Market, plan: Plan) -> list[tuple[int, Callable[[int], Iter
         symbols = (plant.symbol,)
         script.append((plant.t_open - lead, partial(market.hold, symbols)))
         script.append((plant.t_open, partial(market.open, plant)))
+        if plant.dip_bps:
+            third = (plant.t_close - plant.t_open) // 3
+            script.append((plant.t_open + third, partial(market.dip, plant)))
+            script.append((plant.t_open + 2 * third, partial(market.rise, plant)))
         script.append((plant.t_close, partial(market.close, plant)))
         script.append((plant.t_close + tail, partial(market.release, symbols)))
     for freeze in plan.freezes:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from ..capture import Entry, Kind
 from ..errors import RecordingError, VenueError
@@ -125,11 +126,13 @@ class Span:
         venue: its name.
         opened_ns: UTC ns of its OPENED entry.
         stamps: of each data message in the order received: a quote's ``seq``, 0 for others.
+        sums: the CRC-32 of each one's text.
     """
 
     venue: str
     opened_ns: int = 0
     stamps: array[int] = field(default_factory=lambda: array("q"))
+    sums: array[int] = field(default_factory=lambda: array("I"))
 
 
 class Instrument(NamedTuple):
@@ -225,8 +228,8 @@ class _Frames:
         self._fragments: list[bytes] = []
         self._is_text = False
 
-    def feed(self, data: bytes) -> Iterator[str]:
-        """Yield the texts that these bytes complete."""
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the texts that these bytes complete, in UTF-8."""
         self._data += data
         while (frame := self._next_frame()) is not None:
             opcode, is_final, payload = frame
@@ -239,7 +242,7 @@ class _Frames:
                 message = b"".join(self._fragments)
                 self._fragments.clear()
                 if self._is_text:
-                    yield message.decode(errors="replace")
+                    yield message
 
     def _next_frame(self) -> tuple[int, bool, bytes] | None:
         """Return (opcode, is final, payload) and drop the frame, or ``None``: not yet."""
@@ -512,16 +515,17 @@ class _Oracle:
             self._note_late(self._read_ts, entry.ts_rx)
         self._read_ts = entry.ts_rx
         line.is_alive = True
-        for text in line.frames.feed(entry.payload):
+        for payload in line.frames.feed(entry.payload):
             try:
-                self._message(entry, line, text)
+                self._message(entry, line, payload)
             except (LookupError, TypeError, ValueError, ArithmeticError) as error:
                 self.truth.unreadable.append(f"{line.venue} at {entry.ts_rx}: {error!r}")
 
-    def _message(self, entry: Entry, line: _Line, text: str) -> None:
-        for kind, native, quote in line.dialect.decode(text):
+    def _message(self, entry: Entry, line: _Line, payload: bytes) -> None:
+        for kind, native, quote in line.dialect.decode(payload.decode(errors="replace")):
             self.truth.counts[line.venue, native, kind] += 1
             line.span.stamps.append(0 if quote is None else quote.seq)
+            line.span.sums.append(crc32(payload))
             if quote is not None:
                 self._note_lag(entry, quote.seq)
                 self._quote(entry, line, native, quote)

@@ -17,6 +17,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 from ..errors import UsageError
@@ -28,6 +29,7 @@ __all__ = [
     "Plan",
     "Plant",
     "Scenario",
+    "freeze_max_ns",
     "make_plan",
     "random_source",
     "recover_ns",
@@ -47,6 +49,12 @@ DURATION_MIN_S, DURATION_MAX_S = 0.002, 2.0
 SILENCE_MARGIN_S = 0.08
 """How long past the liveness limit a frozen venue's price is first crossed."""
 THAW_MARGIN_S = 0.03
+DIP_SHARE = 2
+"""One plant in so many dips, of those that last ``DIP_MIN_S``."""
+DIP_MIN_S = 0.03
+DIPS_BPS = (0.15, 0.45)
+"""How far below ``min_net_bps`` it then is, in turn. The demo's engine closes 0.3 bps below it: it
+keeps the one, and closes the other and opens it again."""
 FREEZE_SHARE = 5
 """One bait in so many is a frozen leg."""
 FREEZE_GAP_S = 0.15
@@ -145,7 +153,10 @@ class Plant:
         leg: the one of them whose quote is moved.
         t_open, t_close: ns from the start; the moved quote is sent and taken back then.
         is_near: the edge lies within 2 bps of the threshold.
-        depth: 0 to 1, how far into its range the edge lies.
+        depth: 0 to 1, how far into its range the edge lies; of the first near plant and of the
+            first near bait 0.
+        dip_bps: how far below the threshold the edge lies in the middle third of its time; 0 where
+            it stays above.
         net_bps: net edge at the opening; known once it has been generated.
         seq_open, seq_close: ``SimQuote.seq`` of the leg's first moved quote and of the quote that
             took it back; set by the server that sends them, 0 until then.
@@ -161,6 +172,7 @@ class Plant:
     t_close: int
     is_near: bool
     depth: float
+    dip_bps: float = 0.0
     net_bps: float = math.nan
     seq_open: int = 0
     seq_close: int = 0
@@ -251,6 +263,12 @@ def make_plan(scenario: Scenario) -> Plan:
     baits.sort(key=lambda p: p.t_open)
     for number, item in enumerate(plants + baits, start=1):
         item.id = number
+    lasting = [plant for plant in plants if plant.t_close - plant.t_open >= _ns(DIP_MIN_S)]
+    for plant, dip_bps in zip(lasting[::DIP_SHARE], cycle(DIPS_BPS), strict=False):
+        plant.dip_bps = dip_bps
+    for items in (plants, baits):
+        for item in [item for item in items if item.is_near][:1]:
+            item.depth = 0.0
     return Plan(plants, baits, freezes, cuts)
 
 

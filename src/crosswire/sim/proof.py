@@ -1,8 +1,8 @@
 """Whether a run proves anything: a verdict is only as good as what was received.
 
 Rule 1: the recording's terms are the scenario's.
-Rule 2: TCP keeps the order, so what was received on a connection is a prefix, without a hole, of
-what the simulator sent on it: all of it, or up to a cut what was not under way at that moment.
+Rule 2: TCP keeps the order and the bytes, so what was received on a connection is a prefix, without
+a hole, of what the simulator sent on it: all of it, or up to a cut what was not under way then.
 Rule 3: a connection is lost where the simulator cut it and nowhere else; all that was asked for was
 subscribed, and is so again at the end.
 Rule 4: the engine's timer fired all the time that entries came densely, so that its process ran.
@@ -53,17 +53,19 @@ class Connection:
 
     Attributes:
         stamps: of each data message in the order sent: a quote's ``seq``, 0 for a trade.
+        sums: the CRC-32 of each one's text.
         streams: how many messages were sent by stream, ``quotes`` or ``trades`` and the native
             symbol; a stream that was not subscribed is missing.
         cut_ns: UTC ns at which the simulator cut it, or 0.
     """
 
     stamps: array[int] = field(default_factory=lambda: array("q"))
+    sums: array[int] = field(default_factory=lambda: array("I"))
     streams: dict[str, int] = field(default_factory=dict)
     cut_ns: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all but the stamps, ready for JSON."""
+        """Return all but the stamps and sums, ready for JSON."""
         return {"streams": self.streams, "cut_ns": self.cut_ns}
 
 
@@ -72,22 +74,26 @@ Sent = Mapping[str, Sequence[Connection]]
 
 
 def save_stamps(path: Path, sent: Sent) -> None:
-    """Write the stamps of all connections to an ``npz`` file."""
-    stamps = {
-        f"{name}:{number}": np.asarray(connection.stamps, np.int64)
-        for name, connections in sent.items()
-        for number, connection in enumerate(connections)
-    }
+    """Write the stamps and sums of all connections to an ``npz`` file."""
+    columns: dict[str, Any] = {}
+    for name, connections in sent.items():
+        for number, connection in enumerate(connections):
+            columns[f"{name}:{number}:stamps"] = np.asarray(connection.stamps, np.int64)
+            columns[f"{name}:{number}:sums"] = np.asarray(connection.sums, np.uint32)
     with path.open("wb") as file:
-        np.savez(file, **stamps)  # type: ignore[arg-type]
+        np.savez(file, **columns)
 
 
 def load_stamps(played: Mapping[str, Any]) -> dict[str, list[Connection]]:
     """Return what was sent, from the simulator's report and the file that it names."""
-    with np.load(played["stamps"]) as stamps:
+    with np.load(played["stamps"]) as columns:
         return {
             name: [
-                Connection(array("q", stamps[f"{name}:{number}"].tobytes()), **connection)
+                Connection(
+                    array("q", columns[f"{name}:{number}:stamps"].tobytes()),
+                    array("I", columns[f"{name}:{number}:sums"].tobytes()),
+                    **connection,
+                )
                 for number, connection in enumerate(connections)
             ]
             for name, connections in played["connections"].items()
@@ -222,9 +228,11 @@ def _check_venue(
 def _check_received(span: Span, connection: Connection, pauses: list[tuple[int, int]]) -> str:
     """Return what is wrong with what was received of a connection, or nothing."""
     received, sent = len(span.stamps), len(connection.stamps)
-    for number, (one, other) in enumerate(zip(span.stamps, connection.stamps, strict=False)):
-        if one != other:
+    for number in range(min(received, sent)):
+        if span.stamps[number] != connection.stamps[number]:
             return f"message {number + 1} of {sent} is not the one that was sent"
+        if span.sums[number] != connection.sums[number]:
+            return f"message {number + 1} of {sent} has not the bytes that were sent"
     if received > sent:
         return f"{received} messages received of {sent} sent"
     if received == sent:

@@ -14,6 +14,7 @@ import logging
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self
+from zlib import crc32
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
@@ -24,7 +25,7 @@ from ..seam import Seam, System
 from ..venue import Record, SimQuote, SimTrade
 from ..venues import dialect, venue
 from .certs import HOST, Certificates
-from .market import Event, frame_of, generate
+from .market import Event, frame_of, generate, text_of
 from .plan import Plan, Scenario, make_plan
 from .proof import STREAMS, Connection, save_stamps
 
@@ -93,6 +94,7 @@ class _VenueServer:
         frame = frame_of(self._dialect, native, message, stamp)
         self._last_frame = frame
         self.sent[record] += 1
+        text_sum = crc32(text_of(frame))
         stream = _stream_name(native, record)
         slow: list[ServerConnection] = []
         for connection in connections:
@@ -103,6 +105,7 @@ class _VenueServer:
             log = self._connections[connection]
             log.streams[stream] += 1
             log.stamps.append(stamp if record is Record.QUOTE else 0)
+            log.sums.append(text_sum)
             if transport.get_write_buffer_size() > BACKLOG_MAX:
                 slow.append(connection)
         for connection in slow:
