@@ -11,9 +11,8 @@ import logging
 import math
 import sys
 
-from crosswire import Runtime, SubscriptionError, UsageError, load_config
+from crosswire import Runtime, SignalEvent, SubscriptionError, UsageError, load_config
 
-EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
 LIVE_LIMIT_S = 10.0
 
 
@@ -28,7 +27,8 @@ async def run(runtime: Runtime, seconds: float) -> None:
     def on_signals(signals):  # an array of SIGNAL_DTYPE, valid during the call
         for s in signals:
             buy, sell = (runtime.instruments[i] for i in s["legs"]["instrument"][:2])
-            print(f"{EVENTS[int(s['event'])]:6} buy {buy} sell {sell} {s['net_bps']:+.2f} bps")
+            event = SignalEvent(s["event"]).name
+            print(f"{event:6} buy {buy} sell {sell} {s['net_bps']:+.2f} bps")
 
     runtime.engine.on_signals = on_signals
     async with runtime:

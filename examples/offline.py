@@ -10,7 +10,7 @@ import sys
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 
-from crosswire import Config, Runtime, parse_config
+from crosswire import Config, Runtime, SignalEvent, parse_config
 
 VENUES = ("binance", "okx")
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
@@ -50,7 +50,7 @@ async def run(seconds: float) -> None:
         runtime = Runtime(config_of(ready))
 
         def on_signals(signals):  # an array of SIGNAL_DTYPE, valid during the call
-            for s in signals[signals["event"] == 1]:
+            for s in signals[signals["event"] == SignalEvent.OPEN]:
                 buy, sell = (runtime.instruments[i] for i in s["legs"]["instrument"][:2])
                 print(f"buy {buy} sell {sell} {s['net_bps']:+.2f} bps")
 

@@ -6,7 +6,7 @@ python examples/replay_spot_perp.py [FEE_BPS]
 import argparse
 from pathlib import Path
 
-from crosswire import UsageError
+from crosswire import SignalEvent, UsageError
 from crosswire.capture.replay import Replay
 
 DATA = Path(__file__).parent / "data"
@@ -27,7 +27,7 @@ def main() -> None:
         parser.error(str(error))
 
     def on_signals(signals):  # an array of SIGNAL_DTYPE, valid during the call
-        for s in signals[signals["event"] == 1]:
+        for s in signals[signals["event"] == SignalEvent.OPEN]:
             buy, sell = (replay.instruments[i] for i in s["legs"]["instrument"][:2])
             print(f"{s['ts_rx']} buy {buy} sell {sell}: {s['net_bps']:.3f} bps, {s['qty']:.5f}")
 

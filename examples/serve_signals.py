@@ -15,11 +15,9 @@ from contextlib import asynccontextmanager
 
 from offline import SYMBOLS, VENUES, config_of, simulator
 
-from crosswire import CrosswireError, Runtime, load_config
+from crosswire import CrosswireError, Runtime, SignalEvent, load_config
 from crosswire.connection import Opcode
 from crosswire.sinks import Server
-
-EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
 
 
 def text_of(signal, instruments) -> bytes:
@@ -29,7 +27,7 @@ def text_of(signal, instruments) -> bytes:
     return json.dumps(
         {
             "seq": int(signal["seq"]),
-            "event": EVENTS[int(signal["event"])],
+            "event": SignalEvent(signal["event"]).name,
             "opp_id": int(signal["opp_id"]),
             "buy": f"{buy.venue}:{buy.symbol}",
             "sell": f"{sell.venue}:{sell.symbol}",
@@ -61,7 +59,7 @@ async def serve(server: Server, runtime: Runtime, play) -> None:
             text = text_of(signal, runtime.instruments)
             server.publish(text, Opcode.TEXT)
             open_now.pop(int(signal["opp_id"]), None)
-            if EVENTS[int(signal["event"])] != "CLOSE":
+            if signal["event"] != SignalEvent.CLOSE:
                 open_now[int(signal["opp_id"])] = text
 
     def on_opened(reader):

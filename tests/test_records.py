@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from crosswire import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE, Engine, Line, Pair
+from crosswire import (
+    QUOTE_DTYPE,
+    SIGNAL_DTYPE,
+    TRADE_DTYPE,
+    CloseReason,
+    Engine,
+    Line,
+    Pair,
+    SignalEvent,
+    get_include,
+)
 from crosswire.codec import encode_frame
 from crosswire.venues import venue
 
@@ -262,3 +274,13 @@ class TestFlags:
             (0, 0, 0, 0, 2),
         ]
         assert line.message_errors() == []
+
+
+def test_the_numbers_in_a_signal_have_the_names_of_the_header() -> None:
+    header = (Path(get_include()) / "crosswire" / "signal.h").read_text()
+    for prefix, names in (("CW_SIGNAL_", SignalEvent), ("CW_CLOSE_", CloseReason)):
+        wanted = dict(re.findall(rf"\b{prefix}([A-Z_]+) = (\d+)", header))
+        wanted.pop("CROSS", None)  # a kind of signal, not an event
+        assert {name: int(number) for name, number in wanted.items()} == {
+            item.name: item.value for item in names
+        }

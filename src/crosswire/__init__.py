@@ -20,7 +20,7 @@ from .errors import (
 )
 from .instruments import Instrument, Pair, Top
 from .line import Line
-from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE
+from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE, CloseReason, SignalEvent
 from .runtime import Runtime
 
 __version__ = "0.1.0"
@@ -29,6 +29,7 @@ __all__ = [
     "QUOTE_DTYPE",
     "SIGNAL_DTYPE",
     "TRADE_DTYPE",
+    "CloseReason",
     "Config",
     "CrosswireError",
     "Engine",
@@ -40,6 +41,7 @@ __all__ = [
     "Pair",
     "RecordingError",
     "Runtime",
+    "SignalEvent",
     "SubscriptionError",
     "Top",
     "UsageError",

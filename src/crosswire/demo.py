@@ -26,7 +26,7 @@ from .codec import Histogram
 from .config import Config, PairConfig, VenueConfig
 from .errors import HostError
 from .instruments import Instrument, cross_pairs
-from .records import SIGNAL_DTYPE
+from .records import SIGNAL_DTYPE, CloseReason, SignalEvent
 from .runtime import Runtime
 from .seam import Seam, System
 from .sim import (
@@ -53,9 +53,8 @@ DRAIN_STILL_MAX = 3
 VIEW_INTERVAL_S = 0.25
 ADVANCE_MS = 20.0
 CLOSE_BELOW_OPEN_BPS = 0.3
-SILENCE_REASONS = (5, 6)
-"""Of a CLOSE by liveness or by loss: no message caused it."""
-EVENTS = {1: "OPEN", 2: "UPDATE", 3: "CLOSE"}
+UNCAUSED = (CloseReason.LIVENESS, CloseReason.LOST)
+"""Of a CLOSE that no message caused."""
 
 Signals = np.ndarray[Any, np.dtype[np.void]]
 
@@ -175,7 +174,7 @@ class Demo:
     def _take(self, signals: Signals) -> None:
         """Stamp, keep, go on: what a bot would do here is act."""
         now = self._seam.time_ns()
-        caused = signals[~np.isin(signals["close_reason"], SILENCE_REASONS)]
+        caused = signals[~np.isin(signals["close_reason"], UNCAUSED)]
         if len(caused):
             wire = int(caused["legs"]["book_seq"].max())
             self._wire.record(max(0, now - wire))
@@ -356,7 +355,8 @@ class Demo:
             for signal in batch[-2:]:
                 buy, sell = (runtime.instruments[i] for i in signal["legs"]["instrument"][:2])
                 net, qty = float(signal["net_bps"]), float(signal["qty"])
-                self._latest.append((EVENTS[int(signal["event"])], str(buy), str(sell), net, qty))
+                event = SignalEvent(signal["event"]).name
+                self._latest.append((event, str(buy), str(sell), net, qty))
 
     def _report(self, runtime: Runtime) -> dict[str, Any]:
         verdict = self.verdict

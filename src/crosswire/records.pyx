@@ -1,5 +1,7 @@
 """Records as numpy sees them: their dtypes, computed from the C structs, and C memory as arrays."""
 
+import enum
+
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from libc.stdint cimport uint8_t, uintptr_t
@@ -7,11 +9,14 @@ from libc.stdlib cimport calloc, free, realloc
 
 from crosswire.kernels.heap cimport cw_heap
 from crosswire.kernels.record cimport cw_quote, cw_trade
-from crosswire.kernels.signal cimport cw_leg, cw_signal
+from crosswire.kernels.signal cimport (
+    CW_CLOSE_BUY_MOVED, CW_CLOSE_GATE, CW_CLOSE_LIVENESS, CW_CLOSE_LOST, CW_CLOSE_NONE,
+    CW_CLOSE_SELL_MOVED, CW_SIGNAL_CLOSE, CW_SIGNAL_OPEN, CW_SIGNAL_UPDATE, cw_leg, cw_signal,
+)
 
 import numpy as np
 
-__all__ = ["QUOTE_DTYPE", "SIGNAL_DTYPE", "TRADE_DTYPE"]
+__all__ = ["QUOTE_DTYPE", "SIGNAL_DTYPE", "TRADE_DTYPE", "CloseReason", "SignalEvent"]
 
 
 cdef object _dtype(list fields, size_t size):
@@ -90,6 +95,30 @@ cdef object _signal_dtype():
 QUOTE_DTYPE = _quote_dtype()
 TRADE_DTYPE = _trade_dtype()
 SIGNAL_DTYPE = _signal_dtype()
+
+
+class SignalEvent(enum.IntEnum):
+    """``event`` of a signal."""
+
+    OPEN = CW_SIGNAL_OPEN
+    UPDATE = CW_SIGNAL_UPDATE
+    CLOSE = CW_SIGNAL_CLOSE
+
+
+class CloseReason(enum.IntEnum):
+    """``close_reason`` of a signal."""
+
+    NONE = CW_CLOSE_NONE
+    """It is no CLOSE."""
+    BUY_MOVED = CW_CLOSE_BUY_MOVED
+    SELL_MOVED = CW_CLOSE_SELL_MOVED
+    GATE = CW_CLOSE_GATE
+    """A book stopped being valid."""
+    LIVENESS = CW_CLOSE_LIVENESS
+    """A venue fell silent."""
+    LOST = CW_CLOSE_LOST
+    """A connection ended."""
+
 
 # ------------------------------------------------------------------ memory
 

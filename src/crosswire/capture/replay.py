@@ -32,7 +32,7 @@ from ..engine import Engine
 from ..errors import RecordingError, UsageError
 from ..instruments import Instrument, Pair, cross_pairs
 from ..line import Line
-from ..records import SIGNAL_DTYPE
+from ..records import SIGNAL_DTYPE, SignalEvent
 from ..seam import open_file
 from ..venue import Control
 from ..venues import venue
@@ -315,7 +315,7 @@ class SignalDigest:
             rows[name] = 0
         self._hash.update(rows.tobytes())
         self.count += len(rows)
-        self.opens += int((rows["event"] == 1).sum())
+        self.opens += int((rows["event"] == SignalEvent.OPEN).sum())
 
     def hexdigest(self) -> str:
         """Return the digest of all signals so far."""

@@ -1,6 +1,19 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "crosswire/signal.h" nogil:
+    ctypedef enum cw_signal_event:
+        CW_SIGNAL_OPEN
+        CW_SIGNAL_UPDATE
+        CW_SIGNAL_CLOSE
+
+    ctypedef enum cw_close_reason:
+        CW_CLOSE_NONE
+        CW_CLOSE_BUY_MOVED
+        CW_CLOSE_SELL_MOVED
+        CW_CLOSE_GATE
+        CW_CLOSE_LIVENESS
+        CW_CLOSE_LOST
+
     ctypedef struct cw_leg:
         uint16_t venue
         int8_t side
