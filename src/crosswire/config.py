@@ -37,8 +37,7 @@ from typing import Any
 from .errors import UsageError
 from .handshake import parse_url, url_shown
 from .instruments import parse_leg
-from .seam import open_file
-from .session import _is_loopback
+from .seam import is_loopback, open_file
 from .venue import Venue
 from .venues import venue
 
@@ -213,7 +212,7 @@ def _venue(name: str, value: Any) -> VenueConfig:
 def _check_privacy(terms: VenueConfig) -> None:
     """Refuse plain text to another machine, unless it is allowed in words."""
     url = parse_url(terms.url)
-    if not (url.secure or terms.insecure or _is_loopback(url.host)):
+    if not (url.secure or terms.insecure or is_loopback(url.host)):
         raise UsageError(
             f"venues.{terms.name}.url: {url_shown(terms.url)!r} is plain text off loopback; "
             "write wss://, or insecure = true beside it"

@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any, TypeVar
@@ -24,6 +25,7 @@ __all__ = [
     "Seam",
     "System",
     "Thread",
+    "is_loopback",
     "limit_send_buffer",
     "lock_file",
     "open_file",
@@ -33,6 +35,7 @@ __all__ = [
 
 T = TypeVar("T")
 
+LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 LISTEN_BACKLOG = 1024
 """Connections that the system holds until they are accepted."""
 
@@ -62,6 +65,15 @@ def start_thread(name: str, work: Callable[[], None]) -> Thread:
 def pause_thread(seconds: float) -> None:
     """Let the calling thread wait; never call it in an event loop's."""
     time.sleep(seconds)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine, whatever a name server says."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return any(address in network for network in LOOPBACK)
 
 
 def limit_send_buffer(transport: asyncio.BaseTransport, size: int) -> None:

@@ -23,7 +23,6 @@ import re
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Protocol
 
 from .codec import encode_frame
@@ -31,7 +30,7 @@ from .errors import SubscriptionError, UsageError, VenueError
 from .handshake import ClientHandshake, parse_url, url_shown
 from .line import Line
 from .receive import LineProtocol
-from .seam import Seam
+from .seam import Seam, is_loopback
 from .venue import Answer, Control, Record, Venue
 
 __all__ = ["Backoff", "Event", "Session", "SessionObserver", "State", "tls_context"]
@@ -49,7 +48,6 @@ PING_GAP_MIN_S = 1.0
 each says its limits beside its ``Heartbeat``."""
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
-LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 _WORD = re.compile(r"[\w@-](?:[\w.@-]*[\w@-])?")
 """A word of a request or of a refusal; a full stop behind it is none of it."""
 
@@ -199,7 +197,7 @@ class Session:
     def __post_init__(self) -> None:
         url = parse_url(self.url)
         self._host, self._port = url.host, url.port
-        if not (url.secure or self.insecure or _is_loopback(url.host)):
+        if not (url.secure or self.insecure or is_loopback(url.host)):
             raise UsageError(
                 f"{url_shown(self.url)}: plain text off loopback; say insecure = true to allow it"
             )
@@ -514,12 +512,3 @@ class Session:
                     self._send(PING, b"")
                 else:
                     self._send(TEXT, beat.text.encode())
-
-
-def _is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, whatever a name server says."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host == "localhost"
-    return any(address in network for network in LOOPBACK)

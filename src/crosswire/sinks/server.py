@@ -35,8 +35,7 @@ from ..errors import HostError, UsageError
 from ..handshake import ServerHandshake
 from ..receive import WebSocket
 from ..receive.websocket import WRITE_MAX
-from ..seam import Seam, System, limit_send_buffer
-from ..session import _is_loopback
+from ..seam import Seam, System, is_loopback, limit_send_buffer
 
 __all__ = ["Reader", "Server"]
 
@@ -222,7 +221,7 @@ class Server:
         close_limit_s: float = 2.0,
         seam: Seam | None = None,
     ) -> None:
-        if not (tls or insecure or _is_loopback(host)):
+        if not (tls or insecure or is_loopback(host)):
             raise UsageError(f"{host!r} is off loopback: give tls, or say insecure=True")
         if when_slow not in ("newest", "close"):
             raise UsageError(f"when_slow is 'newest' or 'close', not {when_slow!r}")
