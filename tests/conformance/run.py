@@ -29,6 +29,7 @@ from pathlib import Path
 
 import ledger
 import trustme
+from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -319,7 +320,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is ended
     try:
         sys.exit(main())
-    except (BrokenRunError, subprocess.SubprocessError, OSError) as error:
+    except (BrokenRunError, subprocess.SubprocessError, WebSocketException, OSError) as error:
         say(f"conformance: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
