@@ -74,7 +74,7 @@ CODEC_PYTHON := src/crosswire/handshake.py,src/crosswire/receive/websocket.py
 coverage: $(VENV)/.dev  ## branches of the WebSocket codec that no test takes; needs gcc and gcov
 	sh tests/c/coverage.sh
 	$(PY) -m coverage run --branch --data-file=build/coverage/python --include=$(CODEC_PYTHON) \
-	  -m pytest -q tests/test_handshake.py tests/test_websocket.py
+	  -m pytest -q tests/test_handshake.py tests/test_websocket.py tests/test_websocket_limits.py
 	$(PY) -m coverage report --data-file=build/coverage/python -m --fail-under=100
 
 fuzz: ## libFuzzer on every parser; FUZZ_SECONDS each (default 60); needs clang

@@ -137,3 +137,46 @@ class TestOneReadOfMuchWork:
             assert await socket.over() == (1006, "")
             await asyncio.sleep(0)
             assert len(taken) == 1
+
+    @roles
+    async def test_a_loss_that_is_told_inside_the_turn_ends_it(self, role: str) -> None:
+        """asyncio and uvloop tell of it a turn later, which nothing promises."""
+        taken: list[int] = []
+
+        def keep(socket: WebSocket, opcode: int, payload: memoryview) -> None:
+            taken.append(len(payload))
+            assert socket._transport is not None
+            socket._transport.abort()
+            socket.connection_lost(None)
+
+        async with against_a_bare_peer(role, Clock(), keep, read_size=1 << 22) as (socket, peer):
+            data = peer.frame(BINARY, bytes(TURN_SIZE)) * 3
+            window = socket.get_buffer(-1)
+            window[: len(data)] = data
+            socket.buffer_updated(len(data))
+            await asyncio.sleep(0)
+            assert taken == [TURN_SIZE]
+            assert await socket.over() == (1006, "")
+
+    @roles
+    async def test_a_peer_that_stops_and_reads_on_meanwhile_gets_no_second_turn(
+        self, role: str
+    ) -> None:
+        taken: list[int] = []
+
+        def keep(socket: WebSocket, opcode: int, payload: memoryview) -> None:
+            taken.append(len(payload))
+
+        async with against_a_bare_peer(role, Clock(), keep, read_size=1 << 23) as (socket, peer):
+            data = peer.frame(BINARY, bytes(TURN_SIZE)) * 5
+            window = socket.get_buffer(-1)
+            window[: len(data)] = data
+            socket.buffer_updated(len(data))
+            for turn in range(1, 6):
+                assert len(taken) == turn
+                socket.pause_writing()
+                socket.resume_writing()
+                await asyncio.sleep(0)
+            peer.cut("end")
+            assert await socket.over() == (1006, "")
+            assert taken == [TURN_SIZE] * 5
