@@ -71,8 +71,8 @@ types: $(VENV)/.dev  ## mypy, and the stubs against the compiled modules
 	  --allowlist tests/typing/stubtest-allowlist.txt
 
 CODEC_PYTHON := src/crosswire/handshake.py,src/crosswire/receive/websocket.py
-coverage: $(VENV)/.dev  ## branches of the WebSocket codec that no test takes; needs gcc and gcov
-	sh tests/c/coverage.sh
+coverage: $(VENV)/.dev  ## lines and branches of the WebSocket codec that no test takes; needs gcc and gcov
+	PYTHON=$(PY) sh tests/c/coverage.sh
 	$(PY) -m coverage run --branch --data-file=build/coverage/python --include=$(CODEC_PYTHON) \
 	  -m pytest -q tests/test_handshake.py tests/test_websocket.py tests/test_websocket_limits.py
 	$(PY) -m coverage report --data-file=build/coverage/python -m --fail-under=100

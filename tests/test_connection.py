@@ -258,6 +258,16 @@ class TestViews:
             gc.collect()
             assert bytes(view) == payload
 
+    def test_a_large_view_that_somebody_reads_is_left_to_them(self) -> None:
+        connection = client()
+        big = random.Random(1).randbytes(200_000)
+        messages = connection.receive(to(False, BINARY, big) + to(False, BINARY, bytes(200_000)))
+        payload = next(messages)[1]
+        reader = pickle.PickleBuffer(payload)  # the view cannot be released while it has one
+        assert bytes(next(messages)[1]) == bytes(200_000)
+        del connection, messages
+        assert bytes(reader) == bytes(payload) == big
+
     @pytest.mark.skipif(not STATM.exists(), reason="MEMORY NOT MEASURED: there is no /proc")
     def test_blocks_of_large_messages_are_given_back(self) -> None:
         connection = client(message_max=1 << 24)
@@ -414,6 +424,15 @@ class TestTheEnd:
         connection.close(1003)
         assert codes_sent(connection) == [b"\x03\xe8"]
         assert connection.close_code == 1002
+
+    def test_a_close_behind_the_end_of_the_stream_is_put_in_line_and_changes_nothing(self) -> None:
+        connection = client()
+        connection.receive_eof()
+        connection.close(1001)
+        connection.close(1000)
+        assert codes_sent(connection) == [b"\x03\xe9"]
+        assert connection.state is CLOSED
+        assert (connection.close_code, connection.close_reason) == (1006, "")
 
     @pytest.mark.parametrize("code", [-1, 0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65536])
     def test_a_code_that_may_not_be_sent_is_refused_and_closes_nothing(self, code: int) -> None:

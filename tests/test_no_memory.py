@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ import pytest
 from slow_connection import TAIL, encode, frames_of
 
 from crosswire import VenueError
+from crosswire.codec import Inflate
 from crosswire.connection import Connection, ConnectionState
 from crosswire.handshake import Deflation
 
@@ -258,6 +261,59 @@ class TestReceiving:
 def resident() -> int:
     """Return the bytes of this process that are in memory."""
     return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+AT_THE_LIMIT = """
+import resource
+from crosswire import UsageError
+from crosswire.codec import Deflate, Inflate
+
+def is_refused(call, *arguments):
+    try:
+        call(*arguments)
+    except MemoryError:
+        return True
+    return False
+
+inflate, deflate = Inflate(), Deflate(keeps_context=False)
+message = deflate.message(b"text")
+hole, filler = bytearray(16_900), []  # room for an Inflate and not for its stream
+pages = int(open("/proc/self/statm").read().split()[0])
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), hard))
+for size in (1 << 16, 1 << 12):
+    try:
+        while True:
+            filler.append(bytes(size))
+    except MemoryError:
+        pass
+del hole
+refused = [is_refused(Inflate), is_refused(Deflate), is_refused(inflate.message, message)]
+resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+assert refused == [True] * 3, refused
+try:
+    inflate.message(message)
+    raise AssertionError("read on behind an error")
+except UsageError:
+    pass
+assert Inflate().message(deflate.message(b"again")) == b"again"
+"""
+
+
+class TestTheCodec:
+    """Its memory is the C library's, which no switch refuses: the limit of a process does."""
+
+    @pytest.mark.skipif(not STATM.exists(), reason="NO ALLOCATION FAILS: there is no /proc")
+    def test_what_finds_no_memory_says_so_and_the_next_works_when_there_is_some(self) -> None:
+        command = [sys.executable, "-c", AT_THE_LIMIT]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    @pytest.mark.parametrize("output_max", [1 << 62, sys.maxsize])
+    def test_a_message_longer_than_memory_is_not_made(self, output_max: int) -> None:
+        inflate = Inflate(output_max=output_max)
+        with pytest.raises((MemoryError, OverflowError)):
+            inflate.message(packed(bytes(20_000)))
 
 
 class TestTheWatch:
