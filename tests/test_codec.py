@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from array import array
 
 import pytest
 
@@ -122,6 +123,9 @@ class TestUtf8:
         for missing in (1, 2, 3):
             text = self.TEXT + "🂡".encode()[:-missing]
             assert utf8_error(text) == utf8_error(text[:-1], text[-1:]) == len(text)
+
+    def test_places_are_counted_in_bytes_whatever_the_items(self) -> None:
+        assert utf8_error(array("I", [0x41414141]), b"\xff") == 4
 
 
 class TestDecimals:

@@ -150,7 +150,7 @@ def utf8_error(*pieces, str isa="avx512"):
     cdef Py_buffer view
     cdef cw_utf8 state
     cdef size_t at = 0, whole
-    cdef Py_ssize_t before = 0
+    cdef Py_ssize_t before = 0, size
     cdef int code
     cdef const cw_ops *ops = _ops(isa)
     state.need = 0
@@ -158,10 +158,11 @@ def utf8_error(*pieces, str isa="avx512"):
         PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE)
         whole = 0 if state.need else ops.utf8_prefix(<uint8_t *>view.buf, view.len)
         code = cw_utf8_feed(&state, <uint8_t *>view.buf + whole, view.len - whole, &at)
+        size = view.len
         PyBuffer_Release(&view)
         if code != CW_OK:
             return before + <Py_ssize_t>(whole + at)
-        before += len(piece)
+        before += size
     return -1 if cw_utf8_is_whole(&state) else before
 
 
@@ -267,8 +268,8 @@ cdef class Inflate:
             raise UsageError(f"form {form!r}; it may be {', '.join(_FORMS)}")
         if not CW_WINDOW_BITS_MIN <= window_bits <= CW_WINDOW_BITS_MAX:
             raise UsageError(f"window_bits {window_bits}; it may be 8 to 15")
-        if output_max < 1:
-            raise UsageError(f"output_max {output_max}; at least one byte")
+        if not 1 <= output_max <= 1 << 62:
+            raise UsageError(f"output_max {output_max}; it may be 1 to 2^62")
         self.output_max = output_max
         cdef cw_inflate_form number = _FORMS[form]
         if cw_inflate_open(&self.c, &_HEAP, number, window_bits, keeps_context) != CW_OK:
