@@ -359,7 +359,7 @@ class TestUse:
     def test_a_wrong_argument_is_told(self) -> None:
         for arguments in (
             {"form": "brotli"}, {"window_bits": 7}, {"window_bits": 16}, {"output_max": 0},
-            {"output_max": -1}, {"output_max": sys.maxsize},
+            {"output_max": -1}, {"output_max": sys.maxsize}, {"output_max": 1 << 70},
         ):  # fmt: skip
             with pytest.raises(UsageError, match=next(iter(arguments))):
                 Inflate(**arguments)  # type: ignore[arg-type]

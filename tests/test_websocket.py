@@ -368,6 +368,27 @@ class TestOurClient:
             socket.resume_writing()
 
 
+async def test_a_secure_url_is_not_spoken_in_plain_text() -> None:
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def sink(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.set_result(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(sink, HOST, 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        handshake = ClientHandshake(f"wss://{HOST}:{port}/", {"Authorization": "Bearer secret"})
+        _, client = await asyncio.get_running_loop().create_connection(
+            lambda: WebSocket(handshake, System(), lambda *_: None), HOST, port
+        )
+        with pytest.raises(HandshakeError) as caught:
+            await client.opened
+        assert caught.value.code == "handshake-plain"
+        assert await client.ended == (1006, "")
+        assert await asyncio.wait_for(got, 10) == b""
+
+
 class TestTheClosingHandshake:
     """Between their library and ours, from either side."""
 

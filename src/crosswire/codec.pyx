@@ -263,7 +263,7 @@ cdef class Inflate:
     cdef uint8_t scratch[_SCRATCH_SIZE]
 
     def __cinit__(self, str form="raw", int window_bits=15, bint keeps_context=True,
-                  Py_ssize_t output_max=1 << 20):
+                  output_max=1 << 20):
         if form not in _FORMS:
             raise UsageError(f"form {form!r}; it may be {', '.join(_FORMS)}")
         if not CW_WINDOW_BITS_MIN <= window_bits <= CW_WINDOW_BITS_MAX:

@@ -158,6 +158,7 @@ class ClientHandshake:
         offers_deflate: offer permessage-deflate.
 
     Attributes:
+        is_secure: the URL asks for TLS; whoever owns the socket sees to it.
         deflation: what was agreed, once the answer was received; ``None``: nothing.
 
     Raises:
@@ -172,7 +173,9 @@ class ClientHandshake:
         offers_deflate: bool = False,
     ) -> None:
         extensions = [ClientPerMessageDeflateFactory()] if offers_deflate else None
-        self._protocol = ClientProtocol(parse_url(url), extensions=extensions, logger=_SILENT)
+        where = parse_url(url)
+        self.is_secure = where.secure
+        self._protocol = ClientProtocol(where, extensions=extensions, logger=_SILENT)
         self._head = _Head()
         self.deflation: Deflation | None = None
         request = self._protocol.connect()

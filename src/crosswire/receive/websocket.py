@@ -108,10 +108,17 @@ class WebSocket(asyncio.BufferedProtocol):
         if self.opened.done():  # given up before, as where the TLS handshake took too long
             self._transport.abort()
             return
+        request = b""
+        if isinstance(self.handshake, ClientHandshake):
+            if self.handshake.is_secure and not transport.get_extra_info("ssl_object"):
+                self._refuse("handshake-plain", "wss:// asks for TLS, and this connection has none")
+                self._abort()
+                return
+            request = self.handshake.request()
         self._head = memoryview(bytearray(HEAD_MAX))
         self._transport.set_write_buffer_limits(WRITE_MAX)
-        if isinstance(self.handshake, ClientHandshake):
-            self._transport.write(self.handshake.request())
+        if request:
+            self._transport.write(request)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self.connection.window() if self._reads_frames() else self._head
