@@ -28,7 +28,7 @@ import pytest
 
 from crosswire import isa_levels
 from crosswire.capture import Entry, Kind
-from crosswire.demo import Demo, DemoOptions, _data_count, demo_config
+from crosswire.demo import CLOSE_BELOW_OPEN_BPS, Demo, DemoOptions, _data_count, demo_config
 from crosswire.engine import Engine
 from crosswire.errors import HostError, UsageError
 from crosswire.instruments import Pair
@@ -59,6 +59,10 @@ from crosswire.watch import view
 # ------------------------------------------------------------------ simulated time
 
 
+CLOSE_NET_BPS = Scenario().min_net_bps - CLOSE_BELOW_OPEN_BPS
+"""The demo's."""
+
+
 @dataclass
 class Played:
     """A seed's recording, with the truth about it and what was sent."""
@@ -81,7 +85,7 @@ def play(
     """Make a seed's recording; instrument ids count from 0, as an engine's do."""
     scenario = Scenario(seed=seed, seconds=seconds, rate=500.0, faults=faults, venues=venues)
     plan = make_plan(scenario)
-    first, *rest = record(scenario, plan, close_net_bps=0.2)
+    first, *rest = record(scenario, plan, close_net_bps=CLOSE_NET_BPS)
     config = first.json()
     for instrument in config["instruments"]:
         instrument["id"] -= 1
@@ -199,7 +203,7 @@ def run_and_doubt(
     )
     return verdict, find_doubts(
         truth, verdict, played.sent, played.scenario,
-        plants=len(played.plan.plants), close_net_bps=0.2, advance_ns=TICK_NS,
+        plants=len(played.plan.plants), close_net_bps=CLOSE_NET_BPS, advance_ns=TICK_NS,
     )  # fmt: skip
 
 
@@ -390,6 +394,7 @@ def changed(field_name: str, change: Callable[[Any], Any]) -> Callable[[Any], An
 
 
 MUTANTS: dict[str, Mutation] = {
+    "opens-a-hair-too-soon": Mutation(thresholds=lambda opens, closes: (opens - 0.07, closes)),
     "ignores-fees": Mutation(fee=lambda bps: 0.0),
     "takes-one-fee-of-two": Mutation(fee=lambda bps: bps / 2),
     "swaps-sides": Mutation(layout=lambda layout: reslot(layout, _SWAP)),
@@ -659,7 +664,7 @@ class TestWhatProvesNothing:
         verdict = verdict or Verdict(planted=[0] * plants, baits=8, baits_judged=[0] * 8)
         return find_doubts(
             replace(played.truth, **changes), verdict, sent, played.scenario,
-            plants=plants, close_net_bps=0.2, advance_ns=TICK_NS,
+            plants=plants, close_net_bps=CLOSE_NET_BPS, advance_ns=TICK_NS,
         )  # fmt: skip
 
     @pytest.mark.parametrize("faults", [(), ("cut",)])

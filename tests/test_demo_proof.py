@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from test_demo import Mutation, play, run, run_and_doubt
+from test_demo import CLOSE_NET_BPS, Mutation, play, run, run_and_doubt
 
 from crosswire.capture import Entry, Kind
-from crosswire.demo import DemoOptions, demo_config, find_errors
+from crosswire.demo import (
+    CLOSE_BELOW_OPEN_BPS,
+    Demo,
+    DemoOptions,
+    demo_config,
+    find_errors,
+)
 from crosswire.errors import RecordingError
 from crosswire.records import SIGNAL_DTYPE
 from crosswire.runtime import Runtime
-from crosswire.sim import Scenario, config_of, find_doubts, find_truth, judge
+from crosswire.sim import Scenario, Verdict, config_of, find_doubts, find_truth, judge
 from crosswire.sim.market import text_frame
+from crosswire.sim.plan import DIPS_BPS
 from crosswire.sim.proof import _check_terms
 from crosswire.sim.recorded import TICK_NS
 from crosswire.venues import venue, venue_names
@@ -150,7 +159,7 @@ class TestConnections:
         verdict.offline[77] = "a leg was lost"
         doubts = find_doubts(
             played.truth, verdict, played.sent, played.scenario,
-            plants=len(played.plan.plants), close_net_bps=0.2, advance_ns=TICK_NS,
+            plants=len(played.plan.plants), close_net_bps=CLOSE_NET_BPS, advance_ns=TICK_NS,
         )  # fmt: skip
         assert doubts == ["plant 77 left no trace: a leg was lost"]
 
@@ -212,7 +221,7 @@ class TestBaits:
         verdict.kinds["frozen_leg"] = 3, 0
         doubts = find_doubts(
             played.truth, verdict, played.sent, played.scenario,
-            plants=len(played.plan.plants), close_net_bps=0.2, advance_ns=TICK_NS,
+            plants=len(played.plan.plants), close_net_bps=CLOSE_NET_BPS, advance_ns=TICK_NS,
         )  # fmt: skip
         assert doubts == ["none of 3 baits of kind frozen_leg could be judged"]
 
@@ -289,6 +298,43 @@ class TestFields:
 
         _, doubts = run_and_doubt(play(100), Mutation(received=exchange_rules))
         assert any("pairs are not the scenario's" in doubt for doubt in doubts)
+
+
+def test_the_demos_engine_keeps_one_kind_of_dip_and_closes_the_other() -> None:
+    kept_bps, closed_bps = DIPS_BPS
+    assert kept_bps < CLOSE_BELOW_OPEN_BPS < closed_bps
+
+
+def test_the_report_tells_the_verdict_in_the_fields_of_its_page() -> None:
+    demo = Demo(DemoOptions())
+    demo.verdict = Verdict(
+        planted=[0] * 2, found=[0] * 3, missed=4, false=5, baits=6, baits_taken=[0] * 7,
+        baits_real=[0] * 8, baits_judged=[0] * 9, lost=10, holes=11, opportunities=12,
+        unseen=dict.fromkeys(range(13), ""), vanished=dict.fromkeys(range(14), ""),
+        offline=dict.fromkeys(range(15), ""),
+    )  # fmt: skip
+    report = demo._report(TestTheEnginesOwnCounters().runtime())
+    names = [
+        "planted",
+        "found",
+        "missed",
+        "false",
+        "baits",
+        "baits_taken",
+        "baits_real",
+        "baits_judged",
+        "lost",
+        "holes",
+        "opportunities",
+        "unseen",
+        "vanished",
+        "offline",
+    ]
+    assert [report[name] for name in names] == list(range(2, 16))
+    page = (Path(__file__).parent.parent / "docs" / "demo.md").read_text()
+    table = page.partition("| field | meaning |")[2].partition("\n\n")[0]
+    fields = [row.partition("|")[2].partition("|")[0] for row in table.splitlines()]
+    assert {name for field in fields for name in re.findall(r"`(\w+)`", field)} == set(report)
 
 
 class TestTheEnginesOwnCounters:

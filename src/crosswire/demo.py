@@ -37,7 +37,7 @@ from .sim import (
     find_doubts,
     find_truth,
     judge,
-    load_stamps,
+    load_sent,
 )
 from .sim.process import Simulator
 from .venues import venue, venue_names
@@ -45,7 +45,7 @@ from .watch.view import ViewPipe
 
 __all__ = ["Demo", "DemoOptions", "demo_config", "find_errors"]
 
-START_LIMIT_S = 20.0
+LIVE_LIMIT_S = 20.0
 DRAIN_LIMIT_S = 5.0
 DRAIN_STEP_S = 0.1
 DRAIN_STILL_MAX = 3
@@ -199,7 +199,7 @@ class Demo:
                 runtime.engine.on_signals = self._take
                 self._prepare(runtime)
                 played = await self._session(simulator, runtime)
-                sent = load_stamps(played)
+                sent = load_sent(played)
             if runtime.recording_error is not None:
                 raise HostError(f"nothing can be judged: {runtime.recording_error}")
             self._say("judging: the oracle recomputes every quote of the recording")
@@ -223,7 +223,7 @@ class Demo:
         try:
             async with runtime:
                 try:
-                    await runtime.wait_live(START_LIMIT_S)
+                    await runtime.wait_live(LIVE_LIMIT_S)
                 except TimeoutError as error:
                     raise HostError(f"the local venues: {error}") from None
                 seconds, seed = self._options.seconds, self._options.seed

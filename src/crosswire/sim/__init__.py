@@ -11,7 +11,7 @@ from .judge import Verdict, judge
 from .market import Event, generate, net_bps
 from .oracle import Close, Interval, Point, Truth, find_truth
 from .plan import Plan, Plant, Scenario, make_plan
-from .proof import Connection, find_doubts, load_stamps
+from .proof import Connection, find_doubts, load_sent
 from .recorded import config_of, record
 
 __all__ = [
@@ -30,7 +30,7 @@ __all__ = [
     "find_truth",
     "generate",
     "judge",
-    "load_stamps",
+    "load_sent",
     "make_plan",
     "net_bps",
     "record",

@@ -30,6 +30,7 @@ Counts = Mapping[str, Mapping[str, Mapping[str, int]]]
 """Messages by venue, native symbol and kind."""
 
 OPEN, UPDATE, CLOSE = 1, 2, 3
+"""Of docs/signals.md, and not of the engine's own names: the judge shares nothing with it."""
 EDGE_TOLERANCE_BPS = 0.01
 QTY_TOLERANCE = 1e-9
 CROSS = 1

@@ -2,8 +2,9 @@
 
 Strategy: every (venue, symbol) is a stream with its own quoting times. All streams of a symbol
 follow one common mid with a small offset of their own, so that no pair of venues comes near the
-threshold by itself. A plant moves one stream's whole quote; meanwhile the symbol's prices are
-held and only its sizes vary. Prices are whole ticks of 0.01 bps or less.
+threshold by itself. A plant moves one stream's whole quote, perhaps down and up again while it
+stands; meanwhile the symbol's other prices are held and only its sizes vary. Prices are whole ticks
+of 0.01 bps or less.
 """
 
 from __future__ import annotations
@@ -311,8 +312,10 @@ class _Market:
             for name in self.scenario.venues
             if name not in (bait.buy, bait.sell)
         ]
-        # A move of some bps changes a difference of two routes by its share of it, at most 1 %.
-        lead = max([0.0, *(1.01 * (other - route) + 0.01 for other in others)])
+        # Moving the leg scales all routes over it alike: the best of them says how far it may go.
+        best = max([route, *others])
+        top = self.scenario.min_net_bps - EDGE_MIN_BPS
+        lead = top - ((1e4 + top) * (1e4 + route) / (1e4 + best) - 1e4)
         fee_buy, fee_sell = (self.scenario.fees_bps[name] for name in (bait.buy, bait.sell))
         flat = net_bps(1.0, 1.0, fee_buy, fee_sell)
         low = EDGE_MIN_BPS + lead

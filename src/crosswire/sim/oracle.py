@@ -125,8 +125,8 @@ class Span:
     Attributes:
         venue: its name.
         opened_ns: UTC ns of its OPENED entry.
-        stamps: of each data message in the order received: a quote's ``seq``, 0 for others.
-        sums: the CRC-32 of each one's text.
+        stamps: of each record in the order received: a quote's ``seq``, 0 for others.
+        sums: the CRC-32 of the text that each came in.
     """
 
     venue: str

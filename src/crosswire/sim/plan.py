@@ -280,7 +280,7 @@ def _plan_freezes(rng: random.Random, scenario: Scenario, wanted: int) -> list[F
     """Spread up to ``wanted`` freezes over the run; they fill less than half of it."""
     silence_s = scenario.liveness_limit_s
     span_s = scenario.seconds - START_S - END_S
-    count = min(wanted, int(0.45 * span_s / (silence_s + 0.4 + 2 * FREEZE_GAP_S)))
+    count = min(wanted, int(0.45 * span_s / (silence_s + FREEZE_MAX_S + 2 * FREEZE_GAP_S)))
     lengths = [silence_s + rng.uniform(FREEZE_MIN_S, FREEZE_MAX_S) for _ in range(count)]
     slack_s = span_s - sum(lengths) - 2 * FREEZE_GAP_S * count
     freezes = []

@@ -13,7 +13,7 @@ from .plan import Scenario
 
 __all__ = ["Simulator"]
 
-START_LIMIT_S = 20.0
+READY_LIMIT_S = 20.0
 END_LIMIT_S = 10.0
 
 
@@ -43,14 +43,14 @@ class Simulator:
             "--seed", str(s.seed), "--seconds", str(s.seconds), "--venues", ",".join(s.venues),
             "--symbols", ",".join(s.symbols), "--rate", str(s.rate),
             "--fees-bps", *(f"{name}={bps}" for name, bps in s.fees_bps.items()),
-            "--min-net-bps", str(s.min_net_bps),
+            f"--min-net-bps={s.min_net_bps}",
             "--liveness-limit-s", str(s.liveness_limit_s), "--faults", ",".join(s.faults),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, limit=1 << 24, start_new_session=True,
         )  # fmt: skip
         self._relaying = asyncio.create_task(self._relay())
         try:
-            self.ready = await self._listen(START_LIMIT_S)
+            self.ready = await self._listen(READY_LIMIT_S)
         except BaseException:
             await self._end()
             raise

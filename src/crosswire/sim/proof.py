@@ -6,8 +6,9 @@ a hole, of what the simulator sent on it: all of it, or up to a cut what was not
 Rule 3: a connection is lost where the simulator cut it and nowhere else; all that was asked for was
 subscribed, and is so again at the end.
 Rule 4: the engine's timer fired all the time that entries came densely, so that its process ran.
-Rule 5: a plant that is not seen has a reason in the recording, and two thirds of the plants, and of
-the baits, could be judged, and some of each kind; a bait that was real has a reason there as well.
+Rule 5: a plant that is not seen has a reason in the recording, which is no lost connection where
+nobody breaks one; two thirds of the plants, and of the baits, could be judged, and some of each
+kind; a bait that was real has a reason there as well.
 Rule 6: both clocks of the recording go at one speed, and are the simulator's.
 """
 
@@ -27,7 +28,7 @@ from .oracle import Span, Truth
 from .plan import Scenario, freeze_max_ns
 from .recorded import config_of
 
-__all__ = ["Connection", "Sent", "find_doubts", "load_stamps", "save_stamps"]
+__all__ = ["Connection", "Sent", "find_doubts", "load_sent", "save_sent"]
 
 UNDER_WAY_MAX_NS = 250_000_000
 """For so long before a cut a message may have been on its way; pauses in reading are added."""
@@ -52,7 +53,8 @@ class Connection:
     """What a simulated venue did on one connection.
 
     Attributes:
-        stamps: of each data message in the order sent: a quote's ``seq``, 0 for a trade.
+        stamps: of each record in the order sent, each in a text of its own: a quote's ``seq``, 0
+            for a trade.
         sums: the CRC-32 of each one's text.
         streams: how many messages were sent by stream, ``quotes`` or ``trades`` and the native
             symbol; a stream that was not subscribed is missing.
@@ -73,7 +75,7 @@ Sent = Mapping[str, Sequence[Connection]]
 """Connections by venue, in the order in which they were accepted."""
 
 
-def save_stamps(path: Path, sent: Sent) -> None:
+def save_sent(path: Path, sent: Sent) -> None:
     """Write the stamps and sums of all connections to an ``npz`` file."""
     columns: dict[str, Any] = {}
     for name, connections in sent.items():
@@ -84,7 +86,7 @@ def save_stamps(path: Path, sent: Sent) -> None:
         np.savez(file, **columns)
 
 
-def load_stamps(played: Mapping[str, Any]) -> dict[str, list[Connection]]:
+def load_sent(played: Mapping[str, Any]) -> dict[str, list[Connection]]:
     """Return what was sent, from the simulator's report and the file that it names."""
     with np.load(played["stamps"]) as columns:
         return {

@@ -27,7 +27,7 @@ from ..venues import dialect, venue
 from .certs import HOST, Certificates
 from .market import Event, frame_of, generate, text_of
 from .plan import Plan, Scenario, make_plan
-from .proof import STREAMS, Connection, save_stamps
+from .proof import STREAMS, Connection, save_sent
 
 __all__ = ["SimServer"]
 
@@ -254,12 +254,12 @@ class SimServer:
     def done(self) -> dict[str, Any]:
         """Return what was sent, and how many clients were cut off because they did not read.
 
-        The file that ``stamps`` names, see :func:`~crosswire.sim.proof.load_stamps`, is there
+        The file that ``stamps`` names, see :func:`~crosswire.sim.proof.load_sent`, is there
         until the servers stop.
         """
         accepted = {name: server.accepted for name, server in self._venues.items()}
         stamps = self._certificates.ca_path.with_name("stamps.npz")
-        save_stamps(stamps, accepted)
+        save_sent(stamps, accepted)
         sent = {
             name: {"quotes": server.sent[Record.QUOTE], "trades": server.sent[Record.TRADE]}
             for name, server in self._venues.items()
