@@ -13,6 +13,7 @@ import random
 import secrets
 import socket
 import ssl
+import struct
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -30,6 +31,7 @@ __all__ = [
     "lock_file",
     "open_file",
     "pause_thread",
+    "reset_on_close",
     "start_thread",
 ]
 
@@ -82,6 +84,14 @@ def limit_send_buffer(transport: asyncio.BaseTransport, size: int) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+
+def reset_on_close(transport: asyncio.BaseTransport) -> None:
+    """Let the end of a transport reset its connection (RST), where there is a socket beneath: what
+    the system has not sent by then is dropped."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class Seam:
