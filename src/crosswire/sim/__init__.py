@@ -4,9 +4,11 @@
 real TLS sockets (``python -m crosswire.sim``, which ``process`` starts) and ``recorded`` writes
 them as a recording; ``oracle`` tells the truth about a recording, slowly and plainly; ``judge``
 compares an engine's signals with it; ``proof`` tells whether the recording is all that it had to
-be.
+be. ``chaos`` forwards connections and strikes them with ``faults``.
 """
 
+from .chaos import ChaosProxy, ProxiedConnection
+from .faults import FAULT_KINDS, Account, Chaos, Fault, Strike
 from .judge import Verdict, judge
 from .market import Event, generate, net_bps
 from .oracle import Close, Interval, Point, Truth, find_truth
@@ -15,14 +17,21 @@ from .proof import Connection, find_doubts, load_sent
 from .recorded import config_of, record
 
 __all__ = [
+    "FAULT_KINDS",
+    "Account",
+    "Chaos",
+    "ChaosProxy",
     "Close",
     "Connection",
     "Event",
+    "Fault",
     "Interval",
     "Plan",
     "Plant",
     "Point",
+    "ProxiedConnection",
     "Scenario",
+    "Strike",
     "Truth",
     "Verdict",
     "config_of",
