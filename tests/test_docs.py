@@ -24,6 +24,7 @@ from crosswire.codec import encode_frame
 from crosswire.demo import Demo, DemoOptions
 from crosswire.receive.websocket import CLOSE_LIMIT_S, HANDSHAKE_LIMIT_S, STALL_LIMIT_S
 from crosswire.session import State
+from crosswire.sim import FAULT_KINDS, Account, Chaos, ChaosProxy, Fault, Strike
 from crosswire.sim.plan import Scenario
 from crosswire.sim.server import SimServer
 from crosswire.venues import venue_names
@@ -311,6 +312,41 @@ class TestThePageOfWebSocket:
             (row["set"], row["cases"], row["role"], row["messages"]["OK"])
             for row in ledger.read()
         }  # fmt: skip
+
+
+class TestThePageOfTheChaosProxy:
+    PAGE = (ROOT / "docs" / "chaos.md").read_text()
+
+    def test_its_example_prints_what_it_says(self, capsys: pytest.CaptureFixture[str]) -> None:
+        exec(BLOCK.findall(self.PAGE)[0], {})
+        assert f"It prints `{capsys.readouterr().out.strip()}`" in self.PAGE
+
+    def test_every_kind_is_on_it_with_its_parameters(self) -> None:
+        table = self.PAGE.partition("| kind |")[2].partition("\n\n")[0]
+        rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.*?) \|", table, re.M))
+        assert tuple(rows) == FAULT_KINDS
+        for kind, told in rows.items():
+            for name in ("seconds", "bytes_per_s", "size", "bit", "span"):
+                is_taken = f"takes no {name}" not in self.refusal(kind, name)
+                assert is_taken == (f"`{name}`" in told), (kind, name)
+
+    def refusal(self, kind: str, name: str) -> str:
+        """Return what is said where a kind is given one parameter and no other."""
+        try:
+            Fault(kind, **{name: 1})  # type: ignore[arg-type]
+        except UsageError as error:
+            return str(error)
+        return ""
+
+    def test_every_field_of_an_account_is_on_it(self) -> None:
+        names = {*vars(Account()), *Strike.__dataclass_fields__, "lost", "repeated", "expected"}
+        assert [name for name in names if not re.search(rf"`(account\.)?{name}\b", self.PAGE)] == []
+
+    def test_every_default_is_on_it(self) -> None:
+        chaos = Chaos()
+        assert f"`every_bytes` ({chaos.every_bytes:,})" in self.PAGE
+        assert f"`spare_bytes` ({chaos.spare_bytes})" in self.PAGE
+        assert f"`ahead_max` ({ChaosProxy('::1', 1).ahead_max >> 10} KiB)" in self.PAGE
 
 
 def test_every_field_of_the_demos_report_is_on_its_page() -> None:
