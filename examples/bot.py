@@ -31,6 +31,7 @@ async def run(runtime: Runtime, seconds: float) -> None:
             print(f"{event:6} buy {buy} sell {sell} {s['net_bps']:+.2f} bps")
 
     runtime.engine.on_signals = on_signals
+    end = asyncio.get_running_loop().time() + seconds
     async with runtime:
         try:
             await runtime.wait_live(min(seconds, LIVE_LIMIT_S))
@@ -38,7 +39,7 @@ async def run(runtime: Runtime, seconds: float) -> None:
             print(f"{error}; going on with the others", file=sys.stderr)
         except SubscriptionError as error:  # names what was refused; its pairs give no signals
             print(f"{error}; going on with the rest", file=sys.stderr)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(end - asyncio.get_running_loop().time())
     for name, session in runtime.sessions.items():
         print(f"{name}: {session.line.message_count} messages, {session.losses} losses")
 

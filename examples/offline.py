@@ -6,6 +6,8 @@ python examples/offline.py [SECONDS]
 import argparse
 import asyncio
 import json
+import logging
+import os
 import sys
 from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
@@ -15,13 +17,20 @@ from crosswire import Config, Runtime, SignalEvent, parse_config
 VENUES = ("binance", "okx")
 SYMBOLS = ("BTC/USDT", "ETH/USDT")
 OPEN_NET_BPS, LIVENESS_LIMIT_S = 0.5, 0.5  # as the simulator plants them
+CLOSE_NET_BPS = 0.2  # some sink to 0.35 for a while, and some below this: those open again
 
 
 @asynccontextmanager
 async def simulator(*options: str):
     """Start it and give (process, what its first line says); closing its input ends it."""
     command = (sys.executable, "-m", "crosswire.sim", *options)
-    process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=PIPE, limit=1 << 24)
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=PIPE,
+        stdout=PIPE,
+        limit=1 << 24,  # its last line tells everything that was planted
+        start_new_session=True,  # Ctrl-C is for this program; the other ends with its input
+    )
     try:
         line = await process.stdout.readline()
         if not line:  # it has said why
@@ -37,7 +46,7 @@ def config_of(ready: dict) -> Config:
     a, b = VENUES
     return parse_config(
         {
-            "detect": {"open_net_bps": OPEN_NET_BPS},
+            "detect": {"open_net_bps": OPEN_NET_BPS, "close_net_bps": CLOSE_NET_BPS},
             "venues": {name: {"url": ready["venues"][name]["url"], **terms} for name in VENUES},
             "pair": [{"a": f"{a}:{symbol}", "b": f"{b}:{symbol}"} for symbol in SYMBOLS],
         }
@@ -66,7 +75,14 @@ async def run(seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run a bot against simulated venues.")
     parser.add_argument("seconds", nargs="?", type=float, default=5.0, help="(default 5)")
-    asyncio.run(run(parser.parse_args().seconds))
+    seconds = parser.parse_args().seconds
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(run(seconds))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ python examples/replay_spot_perp.py [FEE_BPS]
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 from crosswire import SignalEvent, UsageError
@@ -32,8 +34,13 @@ def main() -> None:
             print(f"{s['ts_rx']} buy {buy} sell {sell}: {s['net_bps']:.3f} bps, {s['qty']:.5f}")
 
     replay.on_signals = on_signals
-    replay.run()
-    print(f"{replay.digest.opens} opportunities, {replay.digest.count} signals")
+    try:
+        replay.run()
+        print(f"{replay.digest.opens} opportunities, {replay.digest.count} signals", flush=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # whoever read the output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

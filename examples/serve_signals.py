@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from offline import SYMBOLS, VENUES, config_of, simulator
 
-from crosswire import CrosswireError, Runtime, SignalEvent, load_config
+from crosswire import CrosswireError, Runtime, SignalEvent, SubscriptionError, load_config
 from crosswire.connection import Opcode
 from crosswire.sinks import Server
 
@@ -70,7 +70,10 @@ async def serve(server: Server, runtime: Runtime, play) -> None:
     server.on_opened = on_opened
     async with runtime, server:  # the server goes first
         print(f"listening on {server.url}", flush=True)
-        await runtime.wait_live(10.0)
+        try:
+            await runtime.wait_live(10.0)
+        except (TimeoutError, SubscriptionError) as error:  # names what is not there
+            print(f"{error}; going on with the rest", file=sys.stderr)
         await play()
 
 

@@ -257,6 +257,16 @@ class TestWrongUse:
         assert (result.code, result.out) == (2, "")
         assert "reads its captures twice; write standard input to a file first" in result.err
 
+    def test_options_may_stand_among_captures_and_files(self, captures: dict[str, str]) -> None:
+        one, other = (f"{name}={captures[name]}" for name in (FIRST, SECOND))
+        inside, behind = (
+            run("replay", one, "--fee-bps", "1.75", other, "--json"),
+            run("replay", one, other, "--fee-bps", "1.75", "--json"),
+        )
+        assert (inside.code, inside.out) == (0, behind.out)
+        first = run("decode", "--json", FIRST, captures[FIRST])
+        assert run("decode", FIRST, "--json", captures[FIRST]).out == first.out
+
     def test_an_unknown_venue_is_told_with_those_that_exist(self) -> None:
         for arguments in (("replay", "nowhere=x"), ("demo", "--venues", "nowhere,elsewhere")):
             result = run(*arguments)

@@ -289,6 +289,12 @@ class TestLegs:
         text = refusal(self.pair("okx:BTC/USDT"))
         assert text == "pair[1]: both legs are okx:BTC/USDT"
 
+    @pytest.mark.parametrize("symbol", ["ETH/USDT", "BTC/USDC", "ETH/USDT:USDT"])
+    def test_a_pair_of_different_bases_or_quotes_is_refused(self, symbol: str) -> None:
+        text = refusal(self.pair("binance:BTC/USDT", f"okx:{symbol}"))
+        other = symbol.partition(":")[0]
+        assert text.startswith(f"pair[1]: BTC/USDT and {other} are not of one base and quote")
+
     @pytest.mark.parametrize("turned", [False, True])
     def test_a_pair_of_the_same_two_legs_as_another_is_refused_with_both_numbers(
         self, turned: bool
@@ -320,7 +326,7 @@ class TestLegs:
 
     @pytest.mark.parametrize("leg", ["binance:BTC/JPY", "binance.usdm:BTC/JPY:JPY"])
     def test_a_quote_asset_that_a_venue_does_not_tell_is_taken(self, leg: str) -> None:
-        assert parse(self.pair(leg)).pairs[0].a == tuple(leg.split(":", 1))
+        assert parse(self.pair(leg, "okx:BTC/JPY")).pairs[0].a == tuple(leg.split(":", 1))
 
 
 class TestDottedNames:

@@ -24,6 +24,13 @@ class TestLegs:
         assert parse_leg(text) == leg
 
     @pytest.mark.parametrize(
+        "text", ["one:btc/usdt", "one:BTC/usdt", "one: BTC/USDT", "one:BTC/USDT ", "one:BTC /USDT"]
+    )
+    def test_a_symbol_in_another_spelling_is_refused(self, text: str) -> None:
+        with pytest.raises(UsageError, match="in capitals and without spaces"):
+            parse_leg(text)
+
+    @pytest.mark.parametrize(
         "text", ["", ":", "one", "one:", ":BTC/USDT", "BTC/USDT", "one:BTCUSDT", "one/BTC:USDT"]
     )
     def test_anything_else_is_refused_with_the_form(self, text: str) -> None:

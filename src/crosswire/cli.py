@@ -358,7 +358,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(words: list[str]) -> argparse.Namespace:
+    """Return the options; those of a command may stand among its captures and files."""
     parser = _Parser(prog="crosswire", description="Exchange market data to arbitrage signals.")
     parser.add_argument("--version", action="version", version=f"crosswire {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -367,7 +368,9 @@ def _parser() -> argparse.ArgumentParser:
     for command in set(commands.choices.values()):
         command.add_argument("--json", action="store_true", help="one JSON object, last on stdout")
         command.add_argument("-v", "--verbose", action="store_true", help="log more to stderr")
-    return parser
+    if words and words[0] in commands.choices:
+        return commands.choices[words[0]].parse_intermixed_args(words[1:])
+    return parser.parse_args(words)
 
 
 def _words_of(error: OSError) -> str:
@@ -431,7 +434,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     is_json = "--json" in words  # known before the words are understood: wrong use is told in it
     try:
-        options = _parser().parse_args(words)
+        options = _parse(words)
         is_json = options.json
         _set_up_logging(options.verbose)
         return _run(options)

@@ -277,6 +277,12 @@ def _pair(value: Any, number: int, config: Config) -> PairConfig:
     a, b = table.leg("a"), table.leg("b")
     if a == b:
         raise UsageError(f"pair[{number}]: both legs are {a[0]}:{a[1]}")
+    one, other = (symbol.partition(":")[0] for _, symbol in (a, b))
+    if one != other:
+        raise UsageError(
+            f"pair[{number}]: {one} and {other} are not of one base and quote; their prices cannot "
+            "be compared"
+        )
     opens, closes = _thresholds(table, config.open_net_bps, config.close_net_bps)
     qty_max = table.number("qty_max", float("inf"), 1e-18, 1e18)
     table.end()

@@ -122,6 +122,8 @@ def parse_leg(text: str) -> tuple[str, str]:
     venue, colon, symbol = text.partition(":")
     if not (venue and colon and "/" in symbol):
         raise UsageError(f"{text!r} is no leg; write VENUE:BASE/QUOTE or VENUE:BASE/QUOTE:SETTLE")
+    if symbol != "".join(symbol.split()).upper():
+        raise UsageError(f"{text!r} is no leg; write the symbol in capitals and without spaces")
     return venue, symbol
 
 
