@@ -67,7 +67,7 @@ setup(
         )
     ],
     ext_modules=cythonize(
-        [extension(name) for name in ("codec", "records", "engine", "line", "connection")],
+        [extension(name) for name in ("codec", "records", "engine", "line", "connection", "tls")],
         build_dir="build/cython",
         include_path=["src"],
         compiler_directives={

@@ -10,6 +10,7 @@ pipeline/signal/PEER       8 venues, tops and crosses net of fees, 64 messages a
 pipeline/signal-single/..  the same with one message a read
 receive/loopback/PEER      150-byte text frames from a firehose, frames only
 receive/loopback-*/PEER    the same with binary frames, with other reads, or decoded further
+receive/tls-ENGINE/PEER    the same over TLS, a record a frame, bytes counted: what TLS costs
 unmask/SIZE/PEER           unmasking in place, called from Python
 utf8/4KiB/PEER             text of several alphabets checked, called from Python
 inflate/147B-*/zlib        tickers of about 147 bytes out of permessage-deflate, from Python
@@ -29,6 +30,7 @@ not there for the rows of kernels, 2 usage, 3 a peer is missing.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import importlib.metadata
 import json
 import platform
@@ -36,6 +38,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,7 @@ from crosswire.capture import read_jsonl
 from crosswire.codec import Inflate, mask, utf8_error
 from crosswire.engine import isa_levels
 
-from . import common, kernels, loopback, peers, publish
+from . import common, kernels, loopback, peers, publish, tls
 from .common import Sample, Side
 
 KIB_64 = 65536
@@ -344,6 +347,40 @@ def _receive_cases() -> Iterator[Case]:
             )
 
 
+# ------------------------------------------------------------------ TLS
+
+TLS = (
+    "TLS 1.3, a record for each frame of 154 bytes, bursts of 256 KiB from another process, on "
+    "{}; the same BufferedProtocol counts bytes in a buffer of 256 KiB; ours: the {} engine; "
+    "peer: {}"
+)
+
+
+def _tls_cases() -> Iterator[Case]:
+    import uvloop
+
+    factories = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+    for engine in ("direct", "public"):
+        for peer, package, loop, words, client in (
+            ("asyncio", "", "asyncio", "its own TLS transport", tls.counted("asyncio")),
+            ("uvloop", "uvloop", "uvloop", "its own TLS transport", tls.counted("asyncio")),
+            ("aiofastnet", "aiofastnet", "asyncio", "its transport", tls.aiofastnet_counted),
+        ):
+            yield Case(
+                f"receive/tls-{engine}/{peer}",
+                package,
+                "" if package else "asyncio's SSLProtocol",
+                TLS.format(loop, engine, words),
+                partial(_measure_tls, engine, client, factories[loop]),
+            )
+
+
+def _measure_tls(engine: str, client: Any, factory: Any, effort: Effort) -> Sample:
+    return tls.take_turns(
+        tls.counted(engine), client, loop_factory=factory, windows=effort.turns, count=150_000
+    )
+
+
 # ------------------------------------------------------------------ unmask
 
 UNMASK = (
@@ -642,6 +679,7 @@ def cases() -> list[Case]:
     found = [
         *by_level(None),
         *_receive_cases(),
+        *_tls_cases(),
         *_utf8_cases(),
         *_inflate_cases(),
         *_kernel_cases(),

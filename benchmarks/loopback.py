@@ -251,7 +251,7 @@ class _Meter(asyncio.BufferedProtocol):
             self.transport.abort()
 
 
-class _Counting(_Meter):
+class Counting(_Meter):
     def __init__(self, firehose: Firehose, byte_count: int, read_size: int) -> None:
         super().__init__(firehose, byte_count)
         self.buffer = memoryview(bytearray(read_size))
@@ -294,7 +294,7 @@ def bytes_counted(read_size: int) -> Client:
     """The floor: a BufferedProtocol that counts bytes."""
 
     async def client(firehose: Firehose, count: int) -> float:
-        return await _drink(_Counting(firehose, count * FRAME_SIZE, read_size))
+        return await _drink(Counting(firehose, count * FRAME_SIZE, read_size))
 
     return client
 

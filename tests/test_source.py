@@ -42,7 +42,7 @@ FLOORS = [
     {"errors", "seam"},
     {"venue", "instruments"},
     {"venues", "layout"},
-    {"kernels", "codec", "records", "engine", "line"},
+    {"kernels", "codec", "records", "engine", "line", "tls"},
     {"config", "connection", "handshake", "receive", "session"},
     {"capture", "sim", "sinks", "watch"},
     {"runtime", "demo", "cli", "__main__", "__init__"},

@@ -30,6 +30,7 @@ from crosswire.engine import Engine
 from crosswire.errors import UsageError
 from crosswire.instruments import Pair
 from crosswire.line import Line
+from crosswire.receive.tls import ENGINES
 from crosswire.seam import System
 from crosswire.session import Backoff, Session, tls_context
 from crosswire.venue import Heartbeat, Record
@@ -74,9 +75,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
-@pytest.fixture(params=["ws", "wss"])
-def scheme(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+@pytest.fixture(params=["ws", *(f"wss {engine}" for engine in ENGINES)])
+def scheme(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    name, _, engine = str(request.param).partition(" ")
+    monkeypatch.setenv("CROSSWIRE_TLS", engine)
+    return name
 
 
 class Client:

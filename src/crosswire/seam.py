@@ -38,6 +38,18 @@ __all__ = [
 T = TypeVar("T")
 
 LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+ADDRESS_LIMIT_S = 3.0
+"""How long an address may take before the next one of its name is tried; the last may take all."""
+TCP_OPTIONS = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
+"""A peer that is gone is found out by the system within 30 s, also where nothing is sent to it;
+TCP_USER_TIMEOUT is in ms, the others in s."""
 LISTEN_BACKLOG = 1024
 """Connections that the system holds until they are accepted."""
 
@@ -98,7 +110,13 @@ class Seam:
     """What a session needs from the world: a clock, randomness, timers and connections.
 
     Subclass it to simulate; :class:`System` is the real one.
+
+    Attributes:
+        has_sockets: :meth:`open_socket` works; without it a connection is the business of
+            :meth:`connect` alone.
     """
+
+    has_sockets = False
 
     def time_ns(self) -> int:
         """Return UTC in ns, for stamps only."""
@@ -132,6 +150,10 @@ class Seam:
         """Do in another thread what would block; cancelling ends the waiting, not the work."""
         raise NotImplementedError
 
+    async def open_socket(self, host: str, port: int) -> socket.socket:
+        """Open one TCP connection that does not block; every address of the name is tried."""
+        raise NotImplementedError
+
     async def connect(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -157,6 +179,8 @@ class Seam:
 
 class System(Seam):
     """The real world: the system's clocks and the running event loop."""
+
+    has_sockets = True
 
     def __init__(self) -> None:
         self._random = random.SystemRandom()
@@ -189,6 +213,31 @@ class System(Seam):
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
 
+    async def open_socket(self, host: str, port: int) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        errors: list[OSError] = []
+        places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for number, (family, kind, proto, _, address) in enumerate(places, start=1):
+            limit_s = None if number == len(places) else ADDRESS_LIMIT_S
+            sock = socket.socket(family, kind, proto)
+            try:
+                sock.setblocking(False)
+                for level, name, value in TCP_OPTIONS:
+                    sock.setsockopt(level, name, value)
+                async with asyncio.timeout(limit_s):
+                    await loop.sock_connect(sock, address)
+                return sock
+            except OSError as error:  # a TimeoutError is one
+                sock.close()
+                errors.append(error)
+            except BaseException:
+                sock.close()
+                raise
+        if len(errors) == 1:
+            raise errors[0]
+        words = "; ".join(str(error) or "no answer in time" for error in errors)
+        raise OSError(f"none of {len(errors)} addresses answers: {words}")
+
     async def connect(
         self,
         protocol_factory: Callable[[], asyncio.BaseProtocol],
@@ -197,10 +246,14 @@ class System(Seam):
         tls: ssl.SSLContext | None,
         server_hostname: str | None,
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
-        loop = asyncio.get_running_loop()
-        return await loop.create_connection(
-            protocol_factory, host, port, ssl=tls, server_hostname=server_hostname
-        )
+        sock = await self.open_socket(host, port)
+        try:
+            return await asyncio.get_running_loop().create_connection(
+                protocol_factory, sock=sock, ssl=tls, server_hostname=server_hostname
+            )
+        except BaseException:
+            sock.close()
+            raise
 
     async def serve(
         self,

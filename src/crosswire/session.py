@@ -29,7 +29,7 @@ from .codec import encode_frame
 from .errors import SubscriptionError, UsageError, VenueError
 from .handshake import ClientHandshake, parse_url, url_shown
 from .line import Line
-from .receive import LineProtocol
+from .receive import LineProtocol, Resumption, connect
 from .seam import Seam, is_loopback
 from .venue import Answer, Control, Record, Venue
 
@@ -204,6 +204,7 @@ class Session:
         if url.secure and self.tls is None:
             raise UsageError(f"{url_shown(self.url)}: wss needs a TLS context")
         self._context = self.tls if url.secure else None
+        self._resumption = Resumption()
         self._protocol: LineProtocol | None = None
         self._closing: list[LineProtocol] = []
         self._is_open = False
@@ -327,12 +328,13 @@ class Session:
         """Connect and have the upgrade answered, both within the limit."""
         try:
             async with self.seam.timeout(CONNECT_LIMIT_S):
-                await self.seam.connect(
+                await connect(
+                    self.seam,
                     lambda: protocol,
                     self._host,
                     self._port,
                     self._context,
-                    self._host if self._context else None,
+                    self._resumption,
                 )
                 self._move(Event.CONNECTED)
                 await asyncio.shield(protocol.upgraded)

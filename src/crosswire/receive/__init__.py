@@ -1,6 +1,7 @@
 """Receive engines: how bytes come from a socket into a line, or into a codec."""
 
 from .protocol import LineProtocol
+from .tls import Resumption, connect
 from .websocket import WebSocket
 
-__all__ = ["LineProtocol", "WebSocket"]
+__all__ = ["LineProtocol", "Resumption", "WebSocket", "connect"]

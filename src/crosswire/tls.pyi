@@ -1,0 +1,59 @@
+import ssl
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, final
+
+from typing_extensions import Buffer
+
+__all__ = ["DirectReader", "PublicReader", "Spy", "find_fault"]
+
+def find_fault() -> str: ...
+
+@final
+class Spy:
+    @property
+    def fault(self) -> str: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+    def check(
+        self, ssl_object: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
+    ) -> str: ...
+
+class _Reader:
+    is_paused: bool
+    is_over: bool
+    def run(self) -> None: ...
+    def discard(self) -> None: ...
+    def detach(self) -> None: ...
+
+@final
+class DirectReader(_Reader):
+    def __init__(
+        self,
+        fd: int,
+        ssl_object: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        get_buffer: Callable[[int], Buffer],
+        buffer_updated: Callable[[int], None],
+        on_turn: Callable[[], None],
+        on_end: Callable[[BaseException | None], None],
+        spy: Spy,
+    ) -> None: ...
+
+@final
+class PublicReader(_Reader):
+    def __init__(
+        self,
+        fd: int,
+        ssl_object: ssl.SSLObject,
+        incoming: ssl.MemoryBIO,
+        get_buffer: Callable[[int], Buffer],
+        buffer_updated: Callable[[int], None],
+        on_turn: Callable[[], None],
+        on_end: Callable[[BaseException | None], None],
+    ) -> None: ...
