@@ -24,15 +24,13 @@ class Spy:
         self, ssl_object: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO
     ) -> str: ...
 
-class _Reader:
+@final
+class DirectReader:
     is_paused: bool
     is_over: bool
     def run(self) -> None: ...
     def discard(self) -> None: ...
     def detach(self) -> None: ...
-
-@final
-class DirectReader(_Reader):
     def __init__(
         self,
         fd: int,
@@ -46,7 +44,12 @@ class DirectReader(_Reader):
     ) -> None: ...
 
 @final
-class PublicReader(_Reader):
+class PublicReader:
+    is_paused: bool
+    is_over: bool
+    def run(self) -> None: ...
+    def discard(self) -> None: ...
+    def detach(self) -> None: ...
     def __init__(
         self,
         fd: int,

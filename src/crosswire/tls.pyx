@@ -13,8 +13,8 @@ Two engines do so:
 - ``public`` needs nothing but ``ssl.SSLObject`` and ``ssl.MemoryBIO``.
 
 Rules:
-1. Python's ``ssl`` makes the context, verifies, shakes hands and encrypts what is sent. Nothing here
-   can lower what it verifies.
+1. Python's ``ssl`` makes the context, verifies, shakes hands and encrypts what is sent. Nothing
+   here can lower what it verifies.
 2. All calls hold the GIL and come from the loop's thread; nothing blocks.
 3. One turn of the loop decrypts at most ``TURN_SIZE`` bytes, and a protocol is told after
    ``STEP_SIZE`` at the latest, so that a burst delays neither other connections nor its own first
@@ -317,6 +317,9 @@ cdef class _Reader:
     def __dealloc__(self):
         free(self.raw)
 
+    def detach(self):
+        """Let the connection go, which outlives this reader."""
+
     cdef int take(self, size_t n) except -1:
         """``n`` raw bytes are there to be decrypted."""
         raise NotImplementedError
@@ -410,7 +413,8 @@ cdef class DirectReader(_Reader):
     def __init__(self, int fd, ssl_object, incoming, get_buffer, buffer_updated, on_turn, on_end,
                  Spy spy not None):
         cdef ptr bio
-        _Reader.__init__(self, fd, ssl_object, incoming, get_buffer, buffer_updated, on_turn, on_end)
+        _Reader.__init__(self, fd, ssl_object, incoming, get_buffer, buffer_updated, on_turn,
+                         on_end)
         if spy.fault or spy.connection is NULL:
             raise UsageError(f"no direct engine: {spy.fault or 'nothing was seen'}")
         bio = _lib.BIO_new(_method)
@@ -482,11 +486,9 @@ cdef class PublicReader(_Reader):
     cdef object read
 
     def __init__(self, int fd, ssl_object, incoming, get_buffer, buffer_updated, on_turn, on_end):
-        _Reader.__init__(self, fd, ssl_object, incoming, get_buffer, buffer_updated, on_turn, on_end)
+        _Reader.__init__(self, fd, ssl_object, incoming, get_buffer, buffer_updated, on_turn,
+                         on_end)
         self.read = ssl_object.read
-
-    def detach(self):
-        """Nothing: the connection reads from Python's own buffer."""
 
     cdef int take(self, size_t n) except -1:
         self.incoming.write(PyMemoryView_FromMemory(<char *>self.raw, n, PyBUF_READ))
