@@ -44,6 +44,7 @@ static size_t lay_out(cw_engine *self, uint8_t *block, const cw_limits *l) {
     self->venues = cut(block, &at, sizeof(cw_venue) * l->venues);
     self->pulses = cut(block, &at, sizeof(cw_pulse) * l->lines);
     self->counts = cut(block, &at, sizeof(uint64_t) * CW_KINDS * n);
+    self->streams = cut(block, &at, sizeof(cw_stream) * n);
     for (uint32_t i = 0; i < l->venues; i++) {
         cw_symbol *symbols = cut(block, &at, sizeof(cw_symbol) * slots);
         if (block) cw_symbols_init(&self->venues[i].symbols, symbols, slots);
@@ -86,6 +87,10 @@ int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t livene
     return CW_OK;
 }
 
+void cw_engine_set_merge_key(cw_engine *self, uint16_t venue, cw_merge_key key) {
+    self->venues[venue].merge_key = (uint8_t)key;
+}
+
 int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
                              uint32_t symbol_len, double fee_bps, double multiplier,
                              uint32_t *id) {
@@ -111,9 +116,10 @@ int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t co
 
 /* ---- lines and time ---- */
 
-/* Do something to every top of a line and close what was open on it. */
+/* Do something to every top of a line that no twin takes over, and close what was open on it. */
 static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason) {
     uint32_t written = 0;
+    if (reason != CW_CLOSE_GATE && self->pulses[line].group) (void)cw_engine_hand_over(self, line);
     self->now.ts_exch = 0;
     for (uint32_t i = 0; i < self->books.count; i++) {
         if (self->books.tops[i].line != line) continue;
@@ -128,27 +134,16 @@ static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason) 
     return written;
 }
 
-/* When a line that says no more will be silent for too long. */
-static int64_t silent_from(const cw_pulse *pulse) {
-    int64_t end;
-    return __builtin_add_overflow(pulse->last_mono, pulse->limit_ns, &end) ? INT64_MAX : end;
-}
-
-static void move_clock(cw_engine *self, int64_t ts_now, int64_t mono_now) {
-    self->now.ts_rx = ts_now;
-    if (mono_now > self->now.mono_rx) self->now.mono_rx = mono_now;
-}
-
 uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now) {
     uint32_t written = 0;
-    move_clock(self, ts_now, mono_now);
+    cw_engine_move_clock(self, ts_now, mono_now);
     if (CW_LIKELY(self->now.mono_rx <= self->deadline)) return 0;
     self->deadline = INT64_MAX;
     for (uint16_t i = 0; i < self->line_count; i++) {
         cw_pulse *pulse = &self->pulses[i];
         int64_t end;
         if (!pulse->is_open || !pulse->is_live) continue;
-        end = silent_from(pulse);
+        end = cw_pulse_end(pulse);
         if (self->now.mono_rx > end) {
             pulse->is_live = 0;
             written += silence(self, i, CW_CLOSE_LIVENESS);
@@ -161,9 +156,11 @@ uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now) {
 
 void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now) {
     cw_pulse *pulse = &self->pulses[line];
-    move_clock(self, ts_now, mono_now);
+    cw_engine_move_clock(self, ts_now, mono_now);
     if (pulse->is_open) (void)silence(self, line, CW_CLOSE_LOST);
     pulse->epoch++;
+    pulse->join++;
+    pulse->is_covering = 0;
     pulse->is_open = pulse->is_live = 1;
     cw_engine_hear(self, line);
 }
@@ -171,7 +168,7 @@ void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t
 void cw_engine_hear(cw_engine *self, uint16_t line) {
     cw_pulse *pulse = &self->pulses[line];
     pulse->last_mono = self->now.mono_rx;
-    if (silent_from(pulse) < self->deadline) self->deadline = silent_from(pulse);
+    if (cw_pulse_end(pulse) < self->deadline) self->deadline = cw_pulse_end(pulse);
     if (CW_LIKELY(pulse->is_live)) return;
     pulse->is_live = 1;
     for (uint32_t i = 0; i < self->books.count; i++)
@@ -179,8 +176,9 @@ void cw_engine_hear(cw_engine *self, uint16_t line) {
 }
 
 uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now) {
-    move_clock(self, ts_now, mono_now);
+    cw_engine_move_clock(self, ts_now, mono_now);
     self->pulses[line].is_open = self->pulses[line].is_live = 0;
+    self->pulses[line].is_covering = 0;
     return silence(self, line, CW_CLOSE_LOST);
 }
 
@@ -215,9 +213,14 @@ void cw_engine_time_signals(cw_engine *self, uint64_t first) {
 }
 
 uint32_t cw_engine_distrust(cw_engine *self, uint16_t line, uint32_t instrument) {
-    if (instrument == CW_NO_INSTRUMENT) return silence(self, line, CW_CLOSE_GATE);
+    cw_pulse *pulse = &self->pulses[line];
+    if (instrument == CW_NO_INSTRUMENT) {
+        pulse->join++; /* a trade may be missing */
+        return silence(self, line, CW_CLOSE_GATE);
+    }
     self->now.ts_exch = 0;
     if (instrument >= self->books.count) cw_engine_adopt(self, instrument, line);
+    self->streams[instrument].joins[pulse->member] = 0;
     cw_top_invalidate(&self->books, instrument);
     return cw_crosses_close(&self->crosses, &self->books, instrument, CW_CLOSE_GATE, &self->now,
                             &self->ring);

@@ -32,6 +32,12 @@ int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue,
     return CW_OK;
 }
 
+int cw_line_join(cw_line *self, uint16_t group, cw_merged *merged) {
+    int code = cw_group_join(self->engine, self->id, group, merged);
+    self->is_merged = code == CW_OK;
+    return code;
+}
+
 void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now) {
     cw_receiver_open(&self->receiver);
     self->inbox_len = 0;
@@ -41,6 +47,10 @@ void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now) {
 }
 
 void cw_line_close(cw_line *self) { cw_receiver_close(&self->receiver); }
+
+void cw_line_cover(cw_line *self, int64_t ts_now, int64_t mono_now) {
+    if (!self->is_done) cw_engine_cover(self->engine, self->id, ts_now, mono_now);
+}
 
 uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now) {
     self->is_done = 1;
@@ -55,6 +65,7 @@ uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size) {
 uint32_t cw_line_break(cw_line *self) {
     self->engine->errors[self->receiver.error.code - CW_E_FIRST]++;
     self->is_done = 1;
+    cw_engine_end_line(self->engine, self->id);
     return CW_FED_BROKEN;
 }
 

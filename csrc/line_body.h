@@ -68,9 +68,12 @@ static uint32_t take_records(cw_line *self, int scanned, cw_record *row) {
     cw_scanner *scanner = &self->scanner;
     uint32_t written = 0;
     while (scanned < CW_SCAN_CONTROL) {
+        int refused = CW_UNLIKELY(self->is_merged) ? cw_merge_check(scanned, row) : CW_OK;
         self->last_scanned = (uint8_t)scanned;
-        written += cw_engine_take(engine, self->id, scanned, scanner->kind, scanner->instrument,
-                                  row);
+        written += CW_UNLIKELY(refused)
+                       ? lose_message(self, refused, 0, scanner->instrument)
+                       : cw_engine_take(engine, self->id, scanned, scanner->kind,
+                                        scanner->instrument, row);
         if (CW_LIKELY(!scanner->next_at) || must_stop(self)) return written;
         row = next_row(self);
         scanned = ops_scan_next(scanner, row);
@@ -139,8 +142,10 @@ static uint32_t take_binary(cw_line *self) {
 static uint32_t take_message(cw_line *self, const cw_message *message, uint32_t *written) {
     if (message->opcode >= CW_CLOSE) {
         (void)put_inbox(self, message->opcode, message->payload, message->len); /* there is room */
-        self->is_done = message->opcode == CW_CLOSE;
-        return self->is_done ? CW_FED_CLOSED : 0;
+        if (message->opcode != CW_CLOSE) return 0;
+        self->is_done = 1;
+        cw_engine_end_line(self->engine, self->id);
+        return CW_FED_CLOSED;
     }
     *written += message->opcode == CW_TEXT ? take_text(self, message) : take_binary(self);
     return self->is_done ? CW_FED_BROKEN : 0;
@@ -178,11 +183,12 @@ CW_HOT uint32_t plain_text(const uint8_t *p, size_t have, uint32_t *header_len) 
 }
 
 /* 1 when a text may be taken without a look at the state of the stream: no other message is in
- * progress and the inbox is empty. Sampled reads are timed step by step. */
+ * progress and the inbox is empty. Sampled reads are timed step by step, and what is merged is
+ * judged record by record. */
 static int takes_texts(const cw_line *self) {
     return self->receiver.role == CW_CLIENT && cw_receiver_is_between(&self->receiver) &&
            !self->inbox_len && !self->has_held && !self->engine->is_sampling &&
-           !self->scanner.next_at;
+           !self->scanner.next_at && !self->is_merged;
 }
 
 /* Count texts that were taken; p is behind the last of them. */
@@ -252,7 +258,11 @@ static uint32_t take_texts(cw_line *self, uint32_t *written) {
         row->quote.ts_rx = engine->now.ts_rx; /* it stands in the same place in a trade */
         batch->count += row != &self->scratch;
         must_leave = row != &self->scratch && batch->count == batch->capacity;
-        if (t->is_quote) must_leave |= *written += cw_engine_apply(engine, origin, &row->quote);
+        if (CW_LIKELY(t->is_quote)) {
+            must_leave |= *written += cw_engine_apply(engine, origin, &row->quote);
+        } else {
+            cw_engine_note_trade(engine, origin, &row->trade);
+        }
         p += header_len + n;
         count++;
     }

@@ -3,13 +3,14 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from crosswire.kernels.engine cimport cw_batch, cw_engine
+from crosswire.kernels.histogram cimport cw_histogram
 from crosswire.records cimport _Block
 
 
 cdef class Engine:
     cdef cw_engine *c
     cdef _Block memory
-    cdef list layouts
+    cdef list kept  # C memory that lives as long as the engine
     cdef list venue_names
     cdef dict venue_ids
     cdef list kinds
@@ -30,3 +31,6 @@ cdef class Engine:
     cdef int _give_signals(self) except -1
     cdef int _give_rows(self) except -1
     cdef int _note_failure(self, str what) except -1
+
+
+cdef dict quantiles_of(const cw_histogram *h)

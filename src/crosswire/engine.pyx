@@ -22,13 +22,15 @@ from crosswire.kernels.book cimport cw_top
 from crosswire.kernels.cross cimport cw_pair_terms, cw_route
 from crosswire.kernels.engine cimport (
     CW_KINDS, CW_STAGES, cw_batch, cw_engine_add_instrument, cw_engine_add_venue,
-    cw_engine_advance, cw_engine_init, cw_engine_set_pairs, cw_engine_size, cw_limits,
+    cw_engine_advance, cw_engine_init, cw_engine_set_merge_key, cw_engine_set_pairs,
+    cw_engine_size, cw_limits,
 )
 from crosswire.kernels.histogram cimport cw_histogram, cw_histogram_quantile
 from crosswire.kernels.layout cimport (
     CW_KEY_MAX, CW_LAYOUT_MESSAGES_MAX, CW_LAYOUT_NODES_MAX, CW_SLOTS, CW_TAG_MAX, cw_layout,
     cw_layout_is_valid,
 )
+from crosswire.kernels.merge cimport CW_MERGE_NONE, CW_MERGE_SEQ, CW_MERGE_TS_SEQ
 from crosswire.kernels.ops cimport CW_LEVEL_AVX2, CW_LEVEL_AVX512, CW_LEVEL_BASE, cw_level, \
     cw_level_best, cw_ops_for
 from crosswire.kernels.record cimport cw_record
@@ -40,6 +42,7 @@ from .errors import UsageError
 from .instruments import Pair, Top
 from .layout import compile_layout
 from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE
+from .venue import Slot
 
 __all__ = ["Engine", "isa_levels"]
 
@@ -51,6 +54,10 @@ FAILURES_LOGGED = 10  # of callbacks; all are counted
 # ------------------------------------------------------------------ small helpers
 
 _ISA = {"base": CW_LEVEL_BASE, "avx2": CW_LEVEL_AVX2, "avx512": CW_LEVEL_AVX512}
+
+
+_MERGE_KEYS = {(): CW_MERGE_NONE, (Slot.SEQ,): CW_MERGE_SEQ,
+               (Slot.TS_MS, Slot.SEQ): CW_MERGE_TS_SEQ}
 
 
 def isa_levels():
@@ -129,7 +136,7 @@ cdef class Engine:
         self.c.latest_only = latest_only
         if is_timed:
             self.c.clock.now_ns = _monotonic
-        self.layouts = []
+        self.kept = []
         self.venue_names = []
         self.venue_ids = {}
         self.kinds = []
@@ -157,13 +164,17 @@ cdef class Engine:
             raise UsageError(f"liveness_limit_s of {name!r} must be above 0")
         if not -1000.0 < fee_bps < 1000.0:
             raise UsageError(f"impossible fee_bps {fee_bps} of {name!r}")
+        if layout.merge_by not in _MERGE_KEYS:
+            raise UsageError(f"layout: merge_by is (), (SEQ,) or (TS_MS, SEQ), "
+                             f"not {layout.merge_by!r}")
         compiled = compile_layout(layout)
         cdef _Block table = _build_layout(compiled)
         limit = min(liveness_limit_s * 1e9, 2.0 ** 62)
         if cw_engine_add_venue(self.c, <cw_layout *>table.data, <int64_t>limit, fee_bps,
                                layout.seq_is_rising, &venue_id) != CW_OK:
             raise UsageError(f"no room for venue {name!r}; see Engine(venues_max=)")
-        self.layouts.append(table)
+        cw_engine_set_merge_key(self.c, venue_id, _MERGE_KEYS[layout.merge_by])
+        self.kept.append(table)
         self.venue_names.append(name)
         self.venue_ids[name] = venue_id
         self.kinds.append(compiled.kinds)
@@ -383,7 +394,8 @@ cdef class Engine:
                    is_live=bool(t.is_live), quotes=t.quotes, stale=t.stale)
 
     def counts(self, instrument):
-        """Return messages received per kind for an instrument, kinds that came only.
+        """Return messages received per kind for an instrument, kinds that came only. What several
+        lines of a group bring counts as often as it came.
 
         Raises:
             UsageError: there is no such instrument.
@@ -421,12 +433,12 @@ cdef class Engine:
 
     def rx_to_signal_ns(self):
         """Return ``{"count", "p50", "p99", "p99_9", "max"}`` of ns from read to signal."""
-        return _quantiles(&self.c.rx_to_signal)
+        return quantiles_of(&self.c.rx_to_signal)
 
     def stages_ns(self):
         """Return the same per stage of the sampled reads: frame, decode, book, detect."""
         names = ("frame", "decode", "book", "detect")
-        return {names[i]: _quantiles(&self.c.stages[i]) for i in range(CW_STAGES)}
+        return {names[i]: quantiles_of(&self.c.stages[i]) for i in range(CW_STAGES)}
 
     def open_opportunities(self):
         """Return what is open now: dicts of opp_id, rule_id, buy, sell, ts_open, net_bps, qty."""
@@ -441,7 +453,10 @@ cdef class Engine:
         return found
 
 
-cdef dict _quantiles(const cw_histogram *h):
+cdef dict quantiles_of(const cw_histogram *h):
+    """The histogram in five numbers; NULL is one without values."""
+    if h is NULL:
+        return {"count": 0, "p50": 0, "p99": 0, "p99_9": 0, "max": 0}
     return {"count": h.count, "p50": cw_histogram_quantile(h, 0.5),
             "p99": cw_histogram_quantile(h, 0.99), "p99_9": cw_histogram_quantile(h, 0.999),
             "max": h.max}

@@ -9,17 +9,19 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from crosswire.engine cimport Engine
+from crosswire.engine cimport Engine, quantiles_of
 from crosswire.kernels.base cimport (
-    CW_E_FIRST, CW_E_MESSAGE_UNKNOWN, CW_OK, cw_code_name, cw_code_text,
+    CW_E_FIRST, CW_E_MESSAGE_UNKNOWN, CW_FULL, CW_OK, CW_TAKEN, cw_code_name, cw_code_text,
 )
 from crosswire.kernels.buffer cimport cw_buffer_size
 from crosswire.kernels.frame cimport CW_CLIENT, CW_SERVER, cw_close_code_for
 from crosswire.kernels.line cimport (
     CW_FED_CONTROL, CW_FED_MORE, CW_FED_RECORDS, CW_FED_SIGNALS, CW_LINE_ERRORS, cw_inbox_entry,
-    cw_line, cw_line_close, cw_line_error, cw_line_feed, cw_line_init, cw_line_lose, cw_line_memory,
-    cw_line_open, cw_line_tail,
+    cw_line, cw_line_close, cw_line_cover, cw_line_error, cw_line_feed, cw_line_init, cw_line_join,
+    cw_line_lose, cw_line_memory, cw_line_open, cw_line_tail,
 )
+from crosswire.kernels.merge cimport cw_group_check, cw_merged
+from crosswire.kernels.stream cimport CW_GROUP_LINES
 from crosswire.kernels.symbol cimport CW_NO_INSTRUMENT
 from crosswire.records cimport _Block, c_heap, new_block
 
@@ -60,6 +62,8 @@ cdef class Line:
     Args:
         engine: where the records go.
         venue: name of a venue that was added to it.
+        group: 0, or 1 to 65535: lines of one group, four at most, carry the same streams of one
+            venue. A quote or trade that came on one of them is not handed over again.
         is_server: read masked frames, as a server does.
         read_size: bytes that one read may bring, 64 to 2^24.
         message_max: largest message in bytes, at most 2^30; a larger one fails the connection.
@@ -75,13 +79,14 @@ cdef class Line:
     A callback that raises is logged and counted in ``engine.callback_errors``.
 
     Raises:
-        UsageError: the venue is unknown, a size is out of range, or there is no room for another
-            line.
+        UsageError: the venue is unknown, a size is out of range, there is no room for another
+            line, or it cannot be of that group.
     """
 
     cdef cw_line *c
     cdef readonly Engine engine
     cdef _Block memory, rx, inbox, small
+    cdef cw_merged *merged
     cdef uint32_t read_size
     cdef _Window tail
     cdef object front_window
@@ -89,13 +94,15 @@ cdef class Line:
     cdef public object recorder
     cdef uint64_t errors_read
 
-    def __cinit__(self, Engine engine not None, str venue not None, *, bint is_server=False,
-                  uint32_t read_size=16384, uint32_t message_max=8 << 20,
+    def __cinit__(self, Engine engine not None, str venue not None, *, group=0,
+                  bint is_server=False, uint32_t read_size=16384, uint32_t message_max=8 << 20,
                   uint32_t fragments_max=65536, uint32_t controls_max=1000):
         if not 64 <= read_size <= 1 << 24 or message_max > 1 << 30:
             raise UsageError("read_size must be 64..2^24 and message_max at most 2^30")
         cdef uint16_t venue_id = engine._venue(venue)
         cdef cw_line_memory memory
+        cdef _Block merged
+        cdef uint16_t group_id = self._group_id(engine, venue, venue_id, group)
         self.engine = engine
         self.read_size = read_size
         memory.receiver.role = CW_SERVER if is_server else CW_CLIENT
@@ -118,6 +125,27 @@ cdef class Line:
         self.c = <cw_line *>self.memory.data
         if cw_line_init(self.c, engine.c, venue_id, &memory) != CW_OK:
             raise UsageError("no room for another line; see Engine(lines_max=)")
+        if group_id:
+            merged = new_block(sizeof(cw_merged))
+            engine.kept.append(merged)
+            self.merged = <cw_merged *>merged.data
+            cw_line_join(self.c, group_id, self.merged)
+
+    cdef int _group_id(self, Engine engine, str venue, uint16_t venue_id, object group) except -1:
+        """The number of a group that this line may join, or a UsageError that says why not."""
+        if not 0 <= group <= 65535:
+            raise UsageError(f"a group is 0 or within 1..65535, not {group}")
+        if group == 0:
+            return 0
+        cdef int code = cw_group_check(engine.c, venue_id, group)
+        if code == CW_FULL:
+            raise UsageError(f"group {group} has {CW_GROUP_LINES} lines, which is the most")
+        if code == CW_TAKEN:
+            raise UsageError(f"group {group} is of another venue than {venue!r}")
+        if code != CW_OK:
+            raise UsageError(f"{venue!r} can have no group: its quotes have no key that two "
+                             "connections share")
+        return group
 
     def __dealloc__(self):
         if self.c is not NULL:
@@ -134,9 +162,24 @@ cdef class Line:
         finally:
             self.engine.is_feeding = False
 
+    def cover(self, int64_t ts_now, int64_t mono_now):
+        """Say that from now on the line carries every stream of its group: all subscriptions were
+        acknowledged and have settled. When another line of the group is lost or falls silent, its
+        tops go over to this one and stay readable. Holds until :meth:`open`, :meth:`lose` or the
+        connection's end.
+
+        Raises:
+            UsageError: the line is not open, or called from inside a callback.
+        """
+        if not self.engine.c.pulses[self.c.id].is_open:
+            raise UsageError("a line covers between open() and lose() only")
+        self.engine._begin()
+        cw_line_cover(self.c, ts_now, mono_now)
+        self.engine.is_feeding = False
+
     def lose(self, int64_t ts_now, int64_t mono_now):
-        """Say that the connection ended: its tops are no longer readable, what was open on it is
-        closed, and the signals are handed over."""
+        """Say that the connection ended: its tops are no longer readable unless another line of its
+        group takes them over, what was open on it is closed, and the signals are handed over."""
         self.engine._begin()
         try:
             cw_line_lose(self.c, ts_now, mono_now)
@@ -250,6 +293,37 @@ cdef class Line:
     @property
     def id(self):
         return self.c.id
+
+    @property
+    def group(self):
+        """The group that it is of; 0: it is alone."""
+        return self.engine.c.pulses[self.c.id].group
+
+    @property
+    def is_covering(self):
+        """It carries every stream of its group."""
+        return bool(self.engine.c.pulses[self.c.id].is_covering)
+
+    @property
+    def wins(self):
+        """Records that came on this line first, of a line in a group."""
+        return self.merged.wins if self.merged is not NULL else 0
+
+    @property
+    def duplicates(self):
+        """Records that had come on another line of the group, or were not newer."""
+        return self.merged.duplicates if self.merged is not NULL else 0
+
+    @property
+    def gaps_filled(self):
+        """Wins while another line of the group was not covering: without this one they would have
+        been missing or late."""
+        return self.merged.gaps_filled if self.merged is not NULL else 0
+
+    def margin_ns(self):
+        """Return ``{"count", "p50", "p99", "p99_9", "max"}`` of ns from a quote that came on this
+        line first to its first copy on another line of the group."""
+        return quantiles_of(&self.merged.margin if self.merged is not NULL else NULL)
 
     @property
     def is_done(self):

@@ -121,6 +121,9 @@ class Layout:
         word: a message that is no JSON and yet in order, such as a text ``pong``.
         seq_is_rising: a quote whose ``seq`` is not above the last one of its instrument on the
             same connection is dropped and counted, never applied.
+        merge_by: what tells quotes of one instrument apart and only rises, the same on every
+            connection, so that several may carry the same streams: (SEQ,) or (TS_MS, SEQ); none:
+            they may not.
     """
 
     messages: tuple[Message, ...]
@@ -128,6 +131,7 @@ class Layout:
     control: str | None = None
     word: str = ""
     seq_is_rising: bool = False
+    merge_by: tuple[Slot, ...] = ()
 
 
 class Control(enum.Enum):

@@ -25,6 +25,8 @@ cdef extern from "crosswire/engine.h" nogil:
         cw_symbols symbols
 
     ctypedef struct cw_pulse:
+        uint16_t group
+        uint8_t is_covering
         uint8_t is_open
         uint8_t is_live
 
@@ -58,6 +60,7 @@ cdef extern from "crosswire/engine.h" nogil:
     cw_engine *cw_engine_init(void *memory, const cw_limits *limits, const cw_ops *ops) noexcept
     int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t liveness_limit_ns,
                             double fee_bps, int seq_is_rising, uint16_t *id) noexcept
+    void cw_engine_set_merge_key(cw_engine *self, uint16_t venue, int key) noexcept
     int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
                                  uint32_t symbol_len, double fee_bps, double multiplier,
                                  uint32_t *id) noexcept

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crosswire.kernels.base cimport cw_error
 from crosswire.kernels.engine cimport cw_engine
+from crosswire.kernels.merge cimport cw_merged
 from crosswire.kernels.receiver cimport cw_receiver, cw_receiver_terms
 from crosswire.kernels.scan cimport cw_scanner
 
@@ -40,8 +41,10 @@ cdef extern from "crosswire/line.h" nogil:
 
     int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue,
                      const cw_line_memory *memory) noexcept
+    int cw_line_join(cw_line *self, uint16_t group, cw_merged *merged) noexcept
     void cw_line_close(cw_line *self) noexcept
     void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now) noexcept
+    void cw_line_cover(cw_line *self, int64_t ts_now, int64_t mono_now) noexcept
     uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now) noexcept
     uint8_t *cw_line_tail(cw_line *self, uint32_t *free_size) noexcept
     uint32_t cw_line_feed(cw_line *self, uint32_t n, int64_t ts_rx, int64_t mono_rx) noexcept

@@ -5,7 +5,7 @@
 #define CROSSWIRE_ENGINE_H
 
 #include "cross.h"
-#include "histogram.h"
+#include "merge.h"
 #include "ops.h"
 
 #define CW_KINDS 8 /* kinds of message counted per instrument */
@@ -32,18 +32,30 @@ typedef struct cw_venue {
     int64_t liveness_limit_ns;
     double fee_bps; /* of instruments that are found on the way */
     uint8_t seq_is_rising;
-    uint8_t reserved[7];
+    uint8_t merge_key; /* cw_merge_key */
+    uint8_t reserved[6];
 } cw_venue;
 
 /* What the engine knows of a connection. */
 typedef struct cw_pulse {
     int64_t last_mono; /* last byte received */
     int64_t limit_ns;
+    int64_t covers_from; /* while it is covering: monotonic */
+    cw_merged *merged;   /* of a line in a group */
     uint32_t epoch;
+    uint32_t join; /* how often its streams began anew: opened, or a message was lost */
     uint16_t venue;
+    uint16_t group; /* 0: alone */
+    uint16_t members[CW_GROUP_LINES]; /* lines of the group, itself included */
+    uint8_t member_count;
+    uint8_t member; /* its own place there, the same for all of them */
+    uint8_t is_covering;
     uint8_t is_open;
     uint8_t is_live;
+    uint8_t reserved[3];
 } cw_pulse;
+
+_Static_assert(sizeof(cw_pulse) == 64, "one cache line");
 
 /* Rows for a consumer of records: feeding stops when a batch is full. */
 typedef struct cw_batch {
@@ -65,6 +77,7 @@ typedef struct cw_engine {
     cw_venue *venues;
     cw_pulse *pulses;  /* per line */
     uint64_t *counts;  /* [instrument][CW_KINDS] */
+    cw_stream *streams; /* per instrument */
     cw_batch quotes, trades;
     cw_clock clock;
     cw_moment now; /* of the read in hand; ts_exch of the message in hand */
@@ -94,6 +107,9 @@ cw_engine *cw_engine_init(void *memory, const cw_limits *limits, const cw_ops *o
 int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t liveness_limit_ns,
                         double fee_bps, int seq_is_rising, uint16_t *id);
 
+/* Say by what the quotes of a venue's lines are merged; CW_MERGE_NONE until then. */
+void cw_engine_set_merge_key(cw_engine *self, uint16_t venue, cw_merge_key key);
+
 /* Add an instrument; *id is set. CW_FULL without room, CW_TAKEN when the venue has the symbol,
  * CW_E_SYMBOL_UNKNOWN for a bad one. */
 int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
@@ -115,7 +131,8 @@ void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t
 /* A byte came on a line: it is alive, as of the engine's time. */
 void cw_engine_hear(cw_engine *self, uint16_t line);
 
-/* A line ended: its tops are unreadable and what was open on it is closed. Returns signals. */
+/* A line ended: what no twin takes over is unreadable, and what was open on it is closed. Returns
+ * signals. */
 uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now);
 
 /* Whose records are taken: what does not change during a read. */
@@ -145,6 +162,18 @@ static inline void cw_engine_stage(cw_engine *self, cw_stage stage) {
 }
 
 /* ---- inline: once per message ---- */
+
+/* Move the clock to a moment. */
+static inline void cw_engine_move_clock(cw_engine *self, int64_t ts_now, int64_t mono_now) {
+    self->now.ts_rx = ts_now;
+    if (mono_now > self->now.mono_rx) self->now.mono_rx = mono_now;
+}
+
+/* When a line that says no more will be silent for too long. */
+static inline int64_t cw_pulse_end(const cw_pulse *pulse) {
+    int64_t end;
+    return __builtin_add_overflow(pulse->last_mono, pulse->limit_ns, &end) ? INT64_MAX : end;
+}
 
 /* Give a top to instruments that the scanner made on the way. */
 void cw_engine_adopt(cw_engine *self, uint32_t instrument, uint16_t line);
@@ -185,6 +214,13 @@ static inline uint32_t cw_engine_apply(cw_engine *self, cw_origin origin, const 
     return written;
 }
 
+/* Remember which line carries the trades of an instrument. */
+static inline void cw_engine_note_trade(cw_engine *self, cw_origin origin, const cw_trade *trade) {
+    cw_stream *stream = &self->streams[trade->instrument];
+    stream->trade_epoch = origin.epoch;
+    stream->trade_line = origin.line;
+}
+
 static inline void cw_engine_count(cw_engine *self, uint16_t line, uint8_t kind,
                                    uint32_t instrument) {
     if (CW_UNLIKELY(instrument >= self->books.count)) cw_engine_adopt(self, instrument, line);
@@ -194,6 +230,7 @@ static inline void cw_engine_count(cw_engine *self, uint16_t line, uint8_t kind,
 static inline uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanned, uint8_t kind,
                                       uint32_t instrument, cw_record *row) {
     cw_engine_count(self, line, kind, instrument);
+    if (CW_UNLIKELY(self->pulses[line].group)) return cw_merge_take(self, line, scanned, row);
     if (scanned == CW_SCAN_QUOTE) {
         row->quote.ts_rx = self->now.ts_rx;
         cw_batch_put(&self->quotes, row);
@@ -201,6 +238,7 @@ static inline uint32_t cw_engine_take(cw_engine *self, uint16_t line, int scanne
     }
     if (scanned == CW_SCAN_TRADE) {
         row->trade.ts_rx = self->now.ts_rx;
+        cw_engine_note_trade(self, cw_engine_origin(self, line), &row->trade);
         cw_batch_put(&self->trades, row);
     }
     return 0;

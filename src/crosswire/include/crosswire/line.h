@@ -44,7 +44,8 @@ struct cw_line {
     uint8_t has_held;
     uint8_t is_done;      /* broken, closed or lost: nothing more is read */
     uint8_t last_scanned; /* kind of the last record: where the next one is written */
-    uint8_t reserved[3];
+    uint8_t is_merged;    /* it is of a group */
+    uint8_t reserved[2];
     uint64_t bytes, messages;
     uint64_t inbox_count; /* entries that were put there */
     uint64_t error_count; /* messages that were lost to an error */
@@ -68,11 +69,19 @@ typedef struct cw_line_memory {
 int cw_line_init(cw_line *self, cw_engine *engine, uint16_t venue,
                  const cw_line_memory *memory);
 
+/* Make a line that was never opened one of several that carry the same streams; `group`, `merged`
+ * and what is returned are those of cw_group_join. */
+int cw_line_join(cw_line *self, uint16_t group, cw_merged *merged);
+
 /* Give back what the heap gave. */
 void cw_line_close(cw_line *self);
 
 /* The connection is open (again): forget all stream state, keep the counters and templates. */
 void cw_line_open(cw_line *self, int64_t ts_now, int64_t mono_now);
+
+/* From now on the line carries every stream of its group: all were acknowledged and have settled.
+ * Holds until it is opened again, lost, broken or closed; does nothing where it is not open. */
+void cw_line_cover(cw_line *self, int64_t ts_now, int64_t mono_now);
 
 /* The connection ended. Returns signals written. */
 uint32_t cw_line_lose(cw_line *self, int64_t ts_now, int64_t mono_now);

@@ -11,7 +11,8 @@ Streams", as of 2026-07. Raw messages:
      "q":"0.02000000","T":1723161255342,"m":true,"M":true}
 
 Spot's bookTicker has neither an event name nor a time; the futures' one has both. A message
-stands bare (``/ws/<stream>``) or inside ``data`` (``/stream?streams=``). ``u`` only rises.
+stands bare (``/ws/<stream>``) or inside ``data`` (``/stream?streams=``). ``u`` only rises, and is
+the same on every connection.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ SPOT_LAYOUT = Layout(
     ),
     envelope="data",
     seq_is_rising=True,
+    merge_by=(Slot.SEQ,),
 )
 
 USDM_LAYOUT = Layout(
@@ -94,6 +96,7 @@ USDM_LAYOUT = Layout(
     ),
     envelope="data",
     seq_is_rising=True,
+    merge_by=(Slot.SEQ,),
 )
 
 _STREAM = {Record.QUOTE: "bookTicker", Record.TRADE: "trade"}

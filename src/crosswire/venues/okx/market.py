@@ -10,7 +10,8 @@ Raw messages:
      "count":"2","source":"0","seqId":79706765242}]}
 
 A level is price, size, "0", number of orders. A side may be empty. ``seqId`` may be absent in old
-recordings and may be set back after maintenance, so quotes are applied in the order of arrival.
+recordings and may be set back after maintenance, so quotes are applied in the order of arrival;
+``ts`` rises then, too, so that both together tell which quote of two connections is newer.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ LAYOUT = Layout(
     ),
     control="event",
     word="pong",
+    merge_by=(Slot.TS_MS, Slot.SEQ),
 )
 
 _CHANNEL = {Record.QUOTE: "bbo-tbt", Record.TRADE: "trades"}
