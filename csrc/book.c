@@ -22,3 +22,8 @@ void cw_top_set_live(cw_books *self, uint32_t instrument, int is_live) {
     self->tops[instrument].is_live = is_live != 0;
     cw_top_price(self, instrument);
 }
+
+void cw_top_set_stale(cw_books *self, uint32_t instrument, int is_stale) {
+    self->tops[instrument].is_stale = is_stale != 0;
+    cw_top_price(self, instrument);
+}

@@ -89,7 +89,8 @@ static void write_leg(cw_leg *leg, const cw_top *top, uint32_t instrument, int s
 }
 
 static uint32_t gates_of(const cw_top *buy, const cw_top *sell) {
-    return (buy->is_valid ? 0 : CW_GATE_BOOK_A) | (sell->is_valid ? 0 : CW_GATE_BOOK_B) |
+    return (buy->is_valid && !buy->is_stale ? 0 : CW_GATE_BOOK_A) |
+           (sell->is_valid && !sell->is_stale ? 0 : CW_GATE_BOOK_B) |
            (buy->is_live && sell->is_live ? 0 : CW_GATE_LIVENESS);
 }
 

@@ -45,6 +45,7 @@ static size_t lay_out(cw_engine *self, uint8_t *block, const cw_limits *l) {
     self->pulses = cut(block, &at, sizeof(cw_pulse) * l->lines);
     self->counts = cut(block, &at, sizeof(uint64_t) * CW_KINDS * n);
     self->streams = cut(block, &at, sizeof(cw_stream) * n);
+    self->losses.rows = cut(block, &at, sizeof(cw_loss) * CW_LOSSES);
     for (uint32_t i = 0; i < l->venues; i++) {
         cw_symbol *symbols = cut(block, &at, sizeof(cw_symbol) * slots);
         if (block) cw_symbols_init(&self->venues[i].symbols, symbols, slots);
@@ -67,7 +68,7 @@ cw_engine *cw_engine_init(void *memory, const cw_limits *limits, const cw_ops *o
     self->crosses.instrument_capacity = limits->instruments;
     slots = self->ring.slots;
     cw_ring_init(&self->ring, slots, limits->signals);
-    self->deadline = INT64_MAX;
+    self->deadline = self->data_deadline = INT64_MAX;
     (void)cw_crosses_set(&self->crosses, NULL, 0);
     return self;
 }
@@ -82,6 +83,7 @@ int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t livene
     venue = &self->venues[*id];
     venue->layout = layout;
     venue->liveness_limit_ns = liveness_limit_ns;
+    venue->data_limit_ns = INT64_MAX;
     venue->fee_bps = fee_bps;
     venue->seq_is_rising = seq_is_rising != 0;
     return CW_OK;
@@ -89,6 +91,17 @@ int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t livene
 
 void cw_engine_set_merge_key(cw_engine *self, uint16_t venue, cw_merge_key key) {
     self->venues[venue].merge_key = (uint8_t)key;
+}
+
+void cw_engine_set_data_limit(cw_engine *self, uint16_t venue, int64_t data_limit_ns) {
+    self->venues[venue].data_limit_ns = data_limit_ns;
+}
+
+static void add_top(cw_engine *self, uint32_t instrument, uint16_t venue, double fee_bps,
+                    double multiplier) {
+    cw_top_init(&self->books, instrument, venue, fee_bps, multiplier);
+    if (self->venues[venue].data_limit_ns != INT64_MAX)
+        self->books.tops[instrument].watch = CW_WATCH_DATA;
 }
 
 int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
@@ -102,7 +115,7 @@ int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *sym
     if (code != CW_OK) return code;
     *id = self->instrument_count++;
     self->books.count = self->instrument_count;
-    cw_top_init(&self->books, *id, venue, fee_bps, multiplier);
+    add_top(self, *id, venue, fee_bps, multiplier);
     return CW_OK;
 }
 
@@ -116,14 +129,21 @@ int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t co
 
 /* ---- lines and time ---- */
 
-/* Do something to every top of a line that no twin takes over, and close what was open on it. */
-static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason) {
+/* Do something to everything of a line that no twin takes over, and close what was open on it. */
+static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason,
+                        cw_loss_cause cause) {
     uint32_t written = 0;
-    if (reason != CW_CLOSE_GATE && self->pulses[line].group) (void)cw_engine_hand_over(self, line);
+    int is_declared = cause != CW_LOSS_MESSAGE || !cw_engine_has_twin(self, line);
+    if (cause != CW_LOSS_MESSAGE && self->pulses[line].group) cw_engine_hand_over(self, line);
     self->now.ts_exch = 0;
     for (uint32_t i = 0; i < self->books.count; i++) {
-        if (self->books.tops[i].line != line) continue;
-        if (reason == CW_CLOSE_LIVENESS) {
+        cw_top *top = &self->books.tops[i];
+        if (is_declared && self->streams[i].trade_line == line)
+            cw_watch_lose_trades(self, i, line, cause);
+        if (top->line != line) continue;
+        if (is_declared) cw_watch_lose_quotes(self, i, line, cause);
+        if (cause == CW_LOSS_LOST) top->is_stale = 0; /* it is lost */
+        if (cause == CW_LOSS_SILENT) {
             cw_top_set_live(&self->books, i, 0);
         } else {
             cw_top_invalidate(&self->books, i);
@@ -146,10 +166,15 @@ uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now) {
         end = cw_pulse_end(pulse);
         if (self->now.mono_rx > end) {
             pulse->is_live = 0;
-            written += silence(self, i, CW_CLOSE_LIVENESS);
+            written += silence(self, i, CW_CLOSE_LIVENESS, CW_LOSS_SILENT);
         } else if (end < self->deadline) {
             self->deadline = end;
         }
+    }
+    if (self->now.mono_rx > self->data_deadline) {
+        written += cw_watch_find_stale(self);
+    } else if (self->data_deadline < self->deadline) {
+        self->deadline = self->data_deadline;
     }
     return written;
 }
@@ -157,7 +182,7 @@ uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now) {
 void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now) {
     cw_pulse *pulse = &self->pulses[line];
     cw_engine_move_clock(self, ts_now, mono_now);
-    if (pulse->is_open) (void)silence(self, line, CW_CLOSE_LOST);
+    if (pulse->is_open) (void)silence(self, line, CW_CLOSE_LOST, CW_LOSS_LOST);
     pulse->epoch++;
     pulse->join++;
     pulse->is_covering = 0;
@@ -172,14 +197,14 @@ void cw_engine_hear(cw_engine *self, uint16_t line) {
     if (CW_LIKELY(pulse->is_live)) return;
     pulse->is_live = 1;
     for (uint32_t i = 0; i < self->books.count; i++)
-        if (self->books.tops[i].line == line) cw_top_set_live(&self->books, i, 1);
+        if (self->books.tops[i].line == line) cw_watch_revive(self, i);
 }
 
 uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mono_now) {
     cw_engine_move_clock(self, ts_now, mono_now);
     self->pulses[line].is_open = self->pulses[line].is_live = 0;
     self->pulses[line].is_covering = 0;
-    return silence(self, line, CW_CLOSE_LOST);
+    return silence(self, line, CW_CLOSE_LOST, CW_LOSS_LOST);
 }
 
 /* ---- records ---- */
@@ -187,7 +212,7 @@ uint32_t cw_engine_lose_line(cw_engine *self, uint16_t line, int64_t ts_now, int
 void cw_engine_adopt(cw_engine *self, uint32_t instrument, uint16_t line) {
     uint16_t venue = self->pulses[line].venue;
     for (uint32_t i = self->books.count; i <= instrument; i++)
-        cw_top_init(&self->books, i, venue, self->venues[venue].fee_bps, 1.0);
+        add_top(self, i, venue, self->venues[venue].fee_bps, 1.0);
     self->books.count = instrument + 1;
 }
 
@@ -212,15 +237,23 @@ void cw_engine_time_signals(cw_engine *self, uint64_t first) {
     }
 }
 
+/* A message of an instrument that no twin brings was lost. */
+static void lose_streams(cw_engine *self, uint32_t instrument, uint16_t line) {
+    cw_watch_lose_quotes(self, instrument, line, CW_LOSS_MESSAGE);
+    if (self->streams[instrument].trade_line == line)
+        cw_watch_lose_trades(self, instrument, line, CW_LOSS_MESSAGE);
+}
+
 uint32_t cw_engine_distrust(cw_engine *self, uint16_t line, uint32_t instrument) {
     cw_pulse *pulse = &self->pulses[line];
     if (instrument == CW_NO_INSTRUMENT) {
         pulse->join++; /* a trade may be missing */
-        return silence(self, line, CW_CLOSE_GATE);
+        return silence(self, line, CW_CLOSE_GATE, CW_LOSS_MESSAGE);
     }
     self->now.ts_exch = 0;
     if (instrument >= self->books.count) cw_engine_adopt(self, instrument, line);
     self->streams[instrument].joins[pulse->member] = 0;
+    if (!cw_engine_has_twin(self, line)) lose_streams(self, instrument, line);
     cw_top_invalidate(&self->books, instrument);
     return cw_crosses_close(&self->crosses, &self->books, instrument, CW_CLOSE_GATE, &self->now,
                             &self->ring);

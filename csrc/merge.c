@@ -58,10 +58,14 @@ static uint16_t twin_of(const cw_engine *self, uint16_t line) {
     return CW_NO_LINE;
 }
 
-int cw_engine_hand_over(cw_engine *self, uint16_t line) {
+int cw_engine_has_twin(const cw_engine *self, uint16_t line) {
+    return twin_of(self, line) != CW_NO_LINE;
+}
+
+void cw_engine_hand_over(cw_engine *self, uint16_t line) {
     uint16_t twin = twin_of(self, line);
     uint32_t epoch = self->pulses[line].epoch;
-    if (twin == CW_NO_LINE) return 0;
+    if (twin == CW_NO_LINE) return;
     for (uint32_t i = 0; i < self->books.count; i++) {
         cw_top *top = &self->books.tops[i];
         cw_stream *stream = &self->streams[i];
@@ -69,19 +73,18 @@ int cw_engine_hand_over(cw_engine *self, uint16_t line) {
             top->line = twin;
             top->epoch = self->pulses[twin].epoch;
             stream->has_margin = 1; /* the twin did not win it */
-            cw_top_set_live(&self->books, i, 1);
+            if (!top->is_live) cw_watch_revive(self, i);
         }
         if (stream->trade_line == line && stream->trade_epoch == epoch) {
             stream->trade_line = twin;
             stream->trade_epoch = self->pulses[twin].epoch;
         }
     }
-    return 1;
 }
 
 void cw_engine_end_line(cw_engine *self, uint16_t line) {
     self->pulses[line].is_covering = 0;
-    if (self->pulses[line].group) (void)cw_engine_hand_over(self, line);
+    if (self->pulses[line].group) cw_engine_hand_over(self, line);
 }
 
 /* ---- records ---- */
@@ -136,6 +139,7 @@ static uint32_t merge_quote(cw_engine *self, uint16_t line, cw_record *row) {
         if (order <= 0) {
             pulse->merged->duplicates++;
             if (order == 0) note_copy(self, line, quote->instrument);
+            if (order == 0 || top->line == line) cw_watch_repeat(self, quote->instrument);
             return 0;
         }
     }

@@ -18,7 +18,7 @@ from .errors import (
     UsageError,
     VenueError,
 )
-from .instruments import Instrument, Pair, Top
+from .instruments import Instrument, Loss, Pair, Top
 from .line import Line
 from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE, CloseReason, SignalEvent
 from .runtime import Runtime
@@ -37,6 +37,7 @@ __all__ = [
     "HostError",
     "Instrument",
     "Line",
+    "Loss",
     "MessageError",
     "Pair",
     "RecordingError",

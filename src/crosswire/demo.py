@@ -53,7 +53,7 @@ DRAIN_STILL_MAX = 3
 VIEW_INTERVAL_S = 0.25
 ADVANCE_MS = 20.0
 CLOSE_BELOW_OPEN_BPS = 0.3
-UNCAUSED = (CloseReason.LIVENESS, CloseReason.LOST)
+UNCAUSED = (CloseReason.LIVENESS, CloseReason.LOST, CloseReason.STALE)
 """Of a CLOSE that no message caused."""
 
 Signals = np.ndarray[Any, np.dtype[np.void]]

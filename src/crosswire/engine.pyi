@@ -3,7 +3,7 @@ from typing import Any, Self, final
 
 import numpy as np
 
-from .instruments import Pair, Top
+from .instruments import Loss, Pair, Top
 from .venue import Layout
 
 __all__ = ["Engine", "isa_levels"]
@@ -33,7 +33,13 @@ class Engine:
         is_timed: bool = False,
     ) -> Self: ...
     def add_venue(
-        self, name: str, layout: Layout, *, fee_bps: float = 0.0, liveness_limit_s: float = 5.0
+        self,
+        name: str,
+        layout: Layout,
+        *,
+        fee_bps: float = 0.0,
+        liveness_limit_s: float = 5.0,
+        data_limit_s: float = ...,
     ) -> int: ...
     def add_instrument(
         self, venue: str, symbol: str, *, fee_bps: float, multiplier: float = 1.0
@@ -47,6 +53,11 @@ class Engine:
     @property
     def instruments(self) -> list[tuple[str, str]]: ...
     def top(self, instrument: int) -> Top: ...
+    def stale_instruments(self) -> list[int]: ...
+    def losses(self) -> list[Loss]: ...
+    def open_losses(self) -> list[Loss]: ...
+    @property
+    def losses_dropped(self) -> int: ...
     def counts(self, instrument: int) -> dict[str, int]: ...
     @property
     def errors(self) -> dict[str, int]: ...

@@ -9,6 +9,7 @@ parsed in microseconds, and releasing it would cost more than it gives.
 
 import logging
 import os
+from math import inf
 from operator import index
 
 cimport cython
@@ -22,13 +23,16 @@ from crosswire.kernels.book cimport cw_top
 from crosswire.kernels.cross cimport cw_pair_terms, cw_route
 from crosswire.kernels.engine cimport (
     CW_KINDS, CW_STAGES, cw_batch, cw_engine_add_instrument, cw_engine_add_venue,
-    cw_engine_advance, cw_engine_init, cw_engine_set_merge_key, cw_engine_set_pairs,
-    cw_engine_size, cw_limits,
+    cw_engine_advance, cw_engine_init, cw_engine_set_data_limit, cw_engine_set_merge_key,
+    cw_engine_set_pairs, cw_engine_size, cw_limits,
 )
 from crosswire.kernels.histogram cimport cw_histogram, cw_histogram_quantile
 from crosswire.kernels.layout cimport (
     CW_KEY_MAX, CW_LAYOUT_MESSAGES_MAX, CW_LAYOUT_NODES_MAX, CW_SLOTS, CW_TAG_MAX, cw_layout,
     cw_layout_is_valid,
+)
+from crosswire.kernels.loss cimport (
+    CW_LOSS_LOST, CW_LOSS_MESSAGE, CW_LOSS_SILENT, CW_LOSS_STALE, cw_loss, cw_losses_take,
 )
 from crosswire.kernels.merge cimport CW_MERGE_NONE, CW_MERGE_SEQ, CW_MERGE_TS_SEQ
 from crosswire.kernels.ops cimport CW_LEVEL_AVX2, CW_LEVEL_AVX512, CW_LEVEL_BASE, cw_level, \
@@ -36,13 +40,14 @@ from crosswire.kernels.ops cimport CW_LEVEL_AVX2, CW_LEVEL_AVX512, CW_LEVEL_BASE
 from crosswire.kernels.record cimport cw_record
 from crosswire.kernels.ring cimport cw_ring_peek, cw_ring_release
 from crosswire.kernels.symbol cimport cw_symbol, cw_symbols
+from crosswire.kernels.watch cimport cw_watch_open_loss
 from crosswire.records cimport _Block, new_block, rows_of
 
 from .errors import UsageError
-from .instruments import Pair, Top
+from .instruments import Loss, Pair, Top
 from .layout import compile_layout
 from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE
-from .venue import Slot
+from .venue import Record, Slot
 
 __all__ = ["Engine", "isa_levels"]
 
@@ -58,6 +63,9 @@ _ISA = {"base": CW_LEVEL_BASE, "avx2": CW_LEVEL_AVX2, "avx512": CW_LEVEL_AVX512}
 
 _MERGE_KEYS = {(): CW_MERGE_NONE, (Slot.SEQ,): CW_MERGE_SEQ,
                (Slot.TS_MS, Slot.SEQ): CW_MERGE_TS_SEQ}
+
+_CAUSES = {CW_LOSS_LOST: "lost", CW_LOSS_SILENT: "silent", CW_LOSS_MESSAGE: "message",
+           CW_LOSS_STALE: "stale"}
 
 
 def isa_levels():
@@ -144,7 +152,8 @@ cdef class Engine:
 
     # ---- directory
 
-    def add_venue(self, str name, layout, *, double fee_bps=0.0, double liveness_limit_s=5.0):
+    def add_venue(self, str name, layout, *, double fee_bps=0.0, double liveness_limit_s=5.0,
+                  double data_limit_s=inf):
         """Add a venue and return its id.
 
         Args:
@@ -152,6 +161,9 @@ cdef class Engine:
             layout: its :class:`~crosswire.venue.Layout`.
             fee_bps: taker fee of instruments that are found on the way, within (-1000, 1000).
             liveness_limit_s: a connection silent for longer is not alive.
+            data_limit_s: a top that was not quoted for longer is stale, and unreadable until it is
+                quoted; four times the longest gap that its quotes had lately, where that is longer.
+                ``inf``: never.
 
         Raises:
             UsageError: the name is taken, the terms are impossible, there is no room, or the
@@ -162,6 +174,8 @@ cdef class Engine:
             raise UsageError(f"venue {name!r} was added before")
         if not liveness_limit_s > 0:
             raise UsageError(f"liveness_limit_s of {name!r} must be above 0")
+        if not data_limit_s > 0:
+            raise UsageError(f"data_limit_s of {name!r} must be above 0")
         if not -1000.0 < fee_bps < 1000.0:
             raise UsageError(f"impossible fee_bps {fee_bps} of {name!r}")
         if layout.merge_by not in _MERGE_KEYS:
@@ -173,6 +187,9 @@ cdef class Engine:
         if cw_engine_add_venue(self.c, <cw_layout *>table.data, <int64_t>limit, fee_bps,
                                layout.seq_is_rising, &venue_id) != CW_OK:
             raise UsageError(f"no room for venue {name!r}; see Engine(venues_max=)")
+        if data_limit_s < inf:
+            limit = min(max(data_limit_s * 1e9, 1.0), 2.0 ** 62)
+            cw_engine_set_data_limit(self.c, venue_id, <int64_t>limit)
         cw_engine_set_merge_key(self.c, venue_id, _MERGE_KEYS[layout.merge_by])
         self.kept.append(table)
         self.venue_names.append(name)
@@ -253,8 +270,8 @@ cdef class Engine:
     # ---- time
 
     def advance(self, int64_t ts_now, int64_t mono_now):
-        """Let time pass to this stamp (UTC ns, monotonic ns): silent lines are found, what was
-        open on them is closed, and the signals are handed over."""
+        """Let time pass to this stamp (UTC ns, monotonic ns): silent lines and stale tops are
+        found, what was open on them is closed, and the signals are handed over."""
         self._begin()
         try:
             cw_engine_advance(self.c, ts_now, mono_now)
@@ -391,7 +408,36 @@ cdef class Engine:
         cdef cw_top *t = &self.c.books.tops[self._instrument(instrument)]
         return Top(bid=t.bid, bid_qty=t.bid_qty, ask=t.ask, ask_qty=t.ask_qty, seq=t.seq,
                    ts_exch=t.ts_exch, ts_rx=t.ts_rx, is_valid=bool(t.is_valid),
-                   is_live=bool(t.is_live), quotes=t.quotes, stale=t.stale)
+                   is_live=bool(t.is_live), is_stale=bool(t.is_stale), quotes=t.quotes,
+                   stale=t.stale)
+
+    def stale_instruments(self):
+        """Return the ids of the instruments whose tops are stale now, lowest first."""
+        return [i for i in range(self.c.books.count) if self.c.books.tops[i].is_stale]
+
+    def losses(self):
+        """Return the losses that ended since the last call as :class:`Loss`, oldest first; at most
+        the last 1,024 are kept, see ``losses_dropped``."""
+        cdef cw_loss loss
+        found = []
+        while cw_losses_take(&self.c.losses, &loss):
+            found.append(_loss_of(&loss))
+        return found
+
+    def open_losses(self):
+        """Return the losses that last, in the order of the instruments, quotes before trades."""
+        cdef cw_loss loss
+        found = []
+        for i in range(self.c.books.count):
+            for record in (Record.QUOTE, Record.TRADE):
+                if cw_watch_open_loss(self.c, i, record, &loss):
+                    found.append(_loss_of(&loss))
+        return found
+
+    @property
+    def losses_dropped(self):
+        """Losses that ended and gave way to later ones before they were read."""
+        return self.c.losses.dropped
 
     def counts(self, instrument):
         """Return messages received per kind for an instrument, kinds that came only. What several
@@ -451,6 +497,11 @@ cdef class Engine:
                               "sell": r.sell, "ts_open": r.ts_open, "net_bps": r.last_net_bps,
                               "qty": r.last_qty})
         return found
+
+
+cdef object _loss_of(const cw_loss *loss):
+    return Loss(loss.instrument, Record(loss.record), loss.line, _CAUSES[loss.cause],
+                loss.last_good_ts, loss.first_good_ts, loss.last_seq, loss.first_seq)
 
 
 cdef dict quantiles_of(const cw_histogram *h):

@@ -13,8 +13,9 @@ from math import inf
 from numbers import Integral
 
 from .errors import UsageError
+from .venue import Record
 
-__all__ = ["Instrument", "Pair", "Top", "cross_pairs", "parse_leg"]
+__all__ = ["Instrument", "Loss", "Pair", "Top", "cross_pairs", "parse_leg"]
 
 ID_MAX = 2**32 - 1
 
@@ -97,6 +98,8 @@ class Top:
         ts_exch, ts_rx: UTC ns, 0 = unknown.
         is_valid: quoted since its connection was opened, two-sided, neither crossed nor locked.
         is_live: its connection is not silent.
+        is_stale: it was not quoted within its deadline; readable is what is valid, live and not
+            stale.
         quotes, stale: quotes applied, and quotes refused because ``seq`` did not rise.
     """
 
@@ -109,8 +112,35 @@ class Top:
     ts_rx: int
     is_valid: bool
     is_live: bool
+    is_stale: bool
     quotes: int
     stale: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """An interval in which nobody brought a stream that had been brought before.
+
+    Attributes:
+        instrument: instrument id.
+        record: QUOTE or TRADE.
+        line: id of the line that brought it before.
+        cause: ``lost``, the connection ended; ``silent``, it brought no byte; ``message``, one
+            could not be read; ``stale``, it brought no quote of the instrument. The first of them
+            where several came.
+        last_good_ts, first_good_ts: when the last record before it and the first one behind it were
+            read, UTC ns; ``first_good_ts`` is 0 while it lasts.
+        last_seq, first_seq: ``seq`` of those quotes, or ``trade_id`` of those trades.
+    """
+
+    instrument: int
+    record: Record
+    line: int
+    cause: str
+    last_good_ts: int
+    first_good_ts: int
+    last_seq: int
+    first_seq: int
 
 
 def parse_leg(text: str) -> tuple[str, str]:

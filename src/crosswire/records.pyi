@@ -20,3 +20,4 @@ class CloseReason(enum.IntEnum):
     GATE = 4
     LIVENESS = 5
     LOST = 6
+    STALE = 7

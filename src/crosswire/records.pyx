@@ -11,7 +11,8 @@ from crosswire.kernels.heap cimport cw_heap
 from crosswire.kernels.record cimport cw_quote, cw_trade
 from crosswire.kernels.signal cimport (
     CW_CLOSE_BUY_MOVED, CW_CLOSE_GATE, CW_CLOSE_LIVENESS, CW_CLOSE_LOST, CW_CLOSE_NONE,
-    CW_CLOSE_SELL_MOVED, CW_SIGNAL_CLOSE, CW_SIGNAL_OPEN, CW_SIGNAL_UPDATE, cw_leg, cw_signal,
+    CW_CLOSE_SELL_MOVED, CW_CLOSE_STALE, CW_SIGNAL_CLOSE, CW_SIGNAL_OPEN, CW_SIGNAL_UPDATE, cw_leg,
+    cw_signal,
 )
 
 import numpy as np
@@ -118,6 +119,8 @@ class CloseReason(enum.IntEnum):
     """A venue fell silent."""
     LOST = CW_CLOSE_LOST
     """A connection ended."""
+    STALE = CW_CLOSE_STALE
+    """A book was not quoted within its deadline."""
 
 
 # ------------------------------------------------------------------ memory

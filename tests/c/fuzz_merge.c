@@ -1,6 +1,6 @@
 /* fuzz_merge.c — lines of one group that are opened, cover, fall silent and are lost in any order:
- * no trade is handed over twice, the key of a top never falls while a line carries it, nothing is
- * readable that no line carries, and what is open is readable on both sides.
+ * no trade is handed over twice, the key of a top never falls while a line carries it, and nothing is
+ * readable that no line carries, that is stale, or that is lost.
  *
  * An input is pairs of bytes. The first one's low two bits name a line, the next four what happens:
  * 0 to 5 a quote, 6 to 9 a trade, 10 open, 11 lose, 12 cover, 13 time passes, 14 a message that cannot
@@ -48,6 +48,7 @@ static void world_make(world *self) {
     self->engine = cw_engine_init(self->memory, &limits, cw_ops_for(CW_LEVEL_AVX512));
     CHECK_EQ(cw_engine_add_venue(self->engine, &SPOT, 1000, 1.0, 1, &venue), CW_OK);
     cw_engine_set_merge_key(self->engine, venue, CW_MERGE_SEQ);
+    cw_engine_set_data_limit(self->engine, venue, 700);
     for (uint32_t i = 0, id; i < 2; i++)
         CHECK_EQ(cw_engine_add_instrument(self->engine, venue, (const uint8_t *)SPOT_SYMBOLS[i],
                                           (uint32_t)strlen(SPOT_SYMBOLS[i]), 1.0, 1.0, &id),
@@ -79,8 +80,11 @@ static void check_readable(const world *self) {
     for (uint32_t i = 0; i < 2; i++) {
         const cw_top *top = &self->engine->books.tops[i];
         const cw_pulse *owner = owner_of(self, top);
+        cw_loss loss;
         if (self->engine->books.net_ask[i] == INFINITY) continue;
-        CHECK(top->is_valid && top->is_live);
+        CHECK(top->is_valid && top->is_live && !top->is_stale);
+        CHECK(self->engine->now.mono_rx <= self->engine->streams[i].end_mono);
+        if (cw_watch_open_loss(self->engine, i, CW_QUOTE, &loss)) CHECK_EQ(loss.cause, CW_LOSS_SILENT);
         CHECK(owner && owner->is_live);
         CHECK(self->engine->now.mono_rx <= cw_pulse_end(owner));
     }
@@ -88,6 +92,7 @@ static void check_readable(const world *self) {
 
 static void drain_all(world *self) {
     uint32_t count;
+    cw_loss loss;
     while (cw_ring_peek(&self->engine->ring, &count), count)
         cw_ring_release(&self->engine->ring, count);
     for (uint32_t i = 0; i < self->engine->trades.count; i++) {
@@ -97,6 +102,11 @@ static void drain_all(world *self) {
     }
     self->engine->quotes.count = self->engine->trades.count = 0;
     CHECK_EQ(self->engine->ring.refused, 0);
+    while (cw_losses_take(&self->engine->losses, &loss)) {
+        CHECK(loss.cause >= CW_LOSS_LOST && loss.cause <= CW_LOSS_STALE);
+        CHECK(loss.last_good_ts < loss.first_good_ts && loss.first_good_ts <= self->now);
+        CHECK(loss.instrument < 2 && loss.line < LINES);
+    }
 }
 
 /* Whoever carried a top before, its key is not below what it was. */
@@ -175,6 +185,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         check_note("pair %zu of %zu", at / 2, size / 2);
         /* a line that is lost without a twin lets go, and what comes next may be of any key */
         check_keys(&w, before, was_carried);
+        (void)cw_engine_advance(w.engine, w.now, w.now);
+        drain_all(&w);
         check_readable(&w);
     }
     world_free(&w);

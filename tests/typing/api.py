@@ -9,12 +9,15 @@ from crosswire.codec import Histogram, decimal, encode_frame, read_header
 from crosswire.engine import Engine
 from crosswire.instruments import Pair
 from crosswire.line import Line
+from crosswire.venue import Record
 
 engine = Engine(isa="base")
 assert_type(engine, Engine)
 assert_type(Line(engine, "binance"), Line)
 assert_type(engine.instruments, list[tuple[str, str]])
 assert_type(engine.top(0).bid, float)
+assert_type(engine.losses(), list[crosswire.Loss])
+assert_type(engine.losses()[0].record, Record)
 assert_type(engine.errors, dict[str, int])
 assert_type(Line(engine, "binance").error, crosswire.VenueError | None)
 assert_type(Line(engine, "binance", group=1).margin_ns(), dict[str, int])

@@ -12,6 +12,7 @@ cdef extern from "crosswire/book.h" nogil:
         uint16_t venue
         uint8_t is_valid
         uint8_t is_live
+        uint8_t is_stale
         uint64_t quotes
         uint64_t stale
 

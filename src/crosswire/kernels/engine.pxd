@@ -4,6 +4,7 @@ from crosswire.kernels.book cimport cw_books
 from crosswire.kernels.cross cimport cw_crosses, cw_pair_terms
 from crosswire.kernels.histogram cimport cw_histogram
 from crosswire.kernels.layout cimport cw_layout
+from crosswire.kernels.loss cimport cw_losses
 from crosswire.kernels.ops cimport cw_ops
 from crosswire.kernels.record cimport cw_record
 from crosswire.kernels.ring cimport cw_ring
@@ -49,6 +50,7 @@ cdef extern from "crosswire/engine.h" nogil:
         cw_batch quotes
         cw_batch trades
         cw_clock clock
+        cw_losses losses
         uint8_t takes_unknown
         uint8_t latest_only
         uint64_t messages
@@ -60,6 +62,7 @@ cdef extern from "crosswire/engine.h" nogil:
     cw_engine *cw_engine_init(void *memory, const cw_limits *limits, const cw_ops *ops) noexcept
     int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t liveness_limit_ns,
                             double fee_bps, int seq_is_rising, uint16_t *id) noexcept
+    void cw_engine_set_data_limit(cw_engine *self, uint16_t venue, int64_t data_limit_ns) noexcept
     void cw_engine_set_merge_key(cw_engine *self, uint16_t venue, int key) noexcept
     int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
                                  uint32_t symbol_len, double fee_bps, double multiplier,

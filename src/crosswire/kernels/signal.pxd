@@ -13,6 +13,7 @@ cdef extern from "crosswire/signal.h" nogil:
         CW_CLOSE_GATE
         CW_CLOSE_LIVENESS
         CW_CLOSE_LOST
+        CW_CLOSE_STALE
 
     ctypedef struct cw_leg:
         uint16_t venue

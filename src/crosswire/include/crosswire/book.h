@@ -1,7 +1,8 @@
 /* book.h — the top of book of every instrument, and what makes it readable.
  *
  * A top is valid when it was quoted since its line was opened, both sides are there and it is not
- * crossed or locked. It is readable when it is valid and its line is alive. The net prices are
+ * crossed or locked. It is readable when it is valid, its line is alive and it is not stale: quoted
+ * within its deadline, where there is one (watch.h). The net prices are
  * what a taker pays and gets after fees; for a top that is not readable they are +inf and -inf,
  * so that nothing ever crosses it. */
 #ifndef CROSSWIRE_BOOK_H
@@ -12,6 +13,9 @@
 #include "record.h"
 
 #define CW_NO_LINE 0xFFFFu
+
+#define CW_WATCH_DATA 0x1u /* its quotes have a deadline */
+#define CW_WATCH_LOSS 0x2u /* a loss of its quotes lasts */
 
 typedef struct cw_top {
     double bid, bid_qty, ask, ask_qty;
@@ -26,7 +30,8 @@ typedef struct cw_top {
     uint32_t flags;
     uint8_t is_valid;
     uint8_t is_live; /* its line is alive */
-    uint8_t reserved[2];
+    uint8_t is_stale;
+    uint8_t watch; /* CW_WATCH_ bits: what wants more than to be applied */
     uint64_t quotes;
     uint64_t stale; /* quotes refused because their seq did not rise */
     uint64_t reserved2;
@@ -57,12 +62,15 @@ void cw_top_invalidate(cw_books *self, uint32_t instrument);
 /* Say whether the line of a top is alive. */
 void cw_top_set_live(cw_books *self, uint32_t instrument, int is_live);
 
+/* Say whether a top was not quoted within its deadline; the next quote makes it fresh. */
+void cw_top_set_stale(cw_books *self, uint32_t instrument, int is_stale);
+
 /* ---- inline: once per message ---- */
 
 /* Bring the net prices of a top in line with what it is now. */
 static inline void cw_top_price(cw_books *self, uint32_t instrument) {
     const cw_top *top = &self->tops[instrument];
-    int is_readable = top->is_valid & top->is_live;
+    int is_readable = top->is_valid & top->is_live & !top->is_stale;
     self->net_ask[instrument] = is_readable ? top->ask * top->cost_factor : INFINITY;
     self->net_bid[instrument] = is_readable ? top->bid * top->yield_factor : -INFINITY;
 }
@@ -87,6 +95,7 @@ static inline int cw_top_apply(cw_books *self, const cw_quote *quote, int64_t mo
     top->epoch = epoch;
     top->line = line;
     top->is_live = 1; /* it has just spoken */
+    top->is_stale = 0;
     top->is_valid = (quote->bid > 0) & (quote->bid_qty > 0) & (quote->ask_qty > 0) &
                     (quote->bid < quote->ask);
     top->quotes++;

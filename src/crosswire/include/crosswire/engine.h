@@ -7,6 +7,7 @@
 #include "cross.h"
 #include "merge.h"
 #include "ops.h"
+#include "watch.h"
 
 #define CW_KINDS 8 /* kinds of message counted per instrument */
 
@@ -30,6 +31,7 @@ typedef struct cw_venue {
     cw_symbols symbols;
     const cw_layout *layout;
     int64_t liveness_limit_ns;
+    int64_t data_limit_ns; /* INT64_MAX: none */
     double fee_bps; /* of instruments that are found on the way */
     uint8_t seq_is_rising;
     uint8_t merge_key; /* cw_merge_key */
@@ -81,7 +83,9 @@ typedef struct cw_engine {
     cw_batch quotes, trades;
     cw_clock clock;
     cw_moment now; /* of the read in hand; ts_exch of the message in hand */
-    int64_t deadline; /* no line can fall silent before this */
+    int64_t deadline; /* no line can fall silent and no top be stale before this */
+    int64_t data_deadline; /* no top */
+    cw_losses losses;
     uint32_t instrument_count;
     uint16_t venue_count, line_count;
     uint8_t takes_unknown; /* unknown symbols become instruments (replay, decode) */
@@ -110,6 +114,10 @@ int cw_engine_add_venue(cw_engine *self, const cw_layout *layout, int64_t livene
 /* Say by what the quotes of a venue's lines are merged; CW_MERGE_NONE until then. */
 void cw_engine_set_merge_key(cw_engine *self, uint16_t venue, cw_merge_key key);
 
+/* Say what the least deadline of an instrument's quotes is at a venue, above 0; INT64_MAX, as until
+ * then: they have none. To be said before its instruments are added. */
+void cw_engine_set_data_limit(cw_engine *self, uint16_t venue, int64_t data_limit_ns);
+
 /* Add an instrument; *id is set. CW_FULL without room, CW_TAKEN when the venue has the symbol,
  * CW_E_SYMBOL_UNKNOWN for a bad one. */
 int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *symbol,
@@ -119,8 +127,8 @@ int cw_engine_add_instrument(cw_engine *self, uint16_t venue, const uint8_t *sym
  * the ring has fewer than four slots a pair: all may close while those of one instrument change. */
 int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t count);
 
-/* Let time pass: a line silent for longer than its limit is dead, and what was open on it is
- * closed. A monotonic stamp that runs backwards is taken as standing still. Returns signals
+/* Let time pass: a line silent for longer than its limit is dead, a top that was not quoted within
+ * its deadline is stale, and what was open on them is closed. A monotonic stamp that runs backwards is taken as standing still. Returns signals
  * written; the ring must have been drained. */
 uint32_t cw_engine_advance(cw_engine *self, int64_t ts_now, int64_t mono_now);
 
@@ -203,8 +211,12 @@ static inline uint32_t cw_engine_apply(cw_engine *self, cw_origin origin, const 
     uint64_t before = self->ring.head;
     uint32_t written;
     if (cw_top_apply(&self->books, quote, self->now.mono_rx, origin.line, origin.epoch,
-                     origin.seq_is_rising) != CW_OK)
+                     origin.seq_is_rising) != CW_OK) {
+        if (CW_UNLIKELY(self->books.tops[quote->instrument].watch))
+            cw_watch_repeat(self, quote->instrument);
         return 0;
+    }
+    if (CW_UNLIKELY(self->books.tops[quote->instrument].watch)) cw_watch_quote(self, quote);
     self->now.ts_exch = quote->ts_exch;
     if (CW_UNLIKELY(origin.is_sampling)) cw_engine_end_stage(self, CW_STAGE_BOOK);
     written = cw_crosses_look(&self->crosses, &self->books, quote->instrument, &self->now,
@@ -214,9 +226,12 @@ static inline uint32_t cw_engine_apply(cw_engine *self, cw_origin origin, const 
     return written;
 }
 
-/* Remember which line carries the trades of an instrument. */
+/* Remember the last trade of an instrument and which line carries them. */
 static inline void cw_engine_note_trade(cw_engine *self, cw_origin origin, const cw_trade *trade) {
     cw_stream *stream = &self->streams[trade->instrument];
+    if (CW_UNLIKELY(stream->trade_cause)) cw_watch_trade(self, trade);
+    stream->trade_ts = trade->ts_rx;
+    stream->trade_id = trade->trade_id;
     stream->trade_epoch = origin.epoch;
     stream->trade_line = origin.line;
 }

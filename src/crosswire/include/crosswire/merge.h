@@ -44,8 +44,11 @@ void cw_engine_cover(struct cw_engine *self, uint16_t line, int64_t ts_now, int6
 void cw_engine_end_line(struct cw_engine *self, uint16_t line);
 
 /* Give what a line carries to another of its group that is open, alive and was covering before the
- * line's last byte, so that nothing was missed in between. 0 when there is none. */
-int cw_engine_hand_over(struct cw_engine *self, uint16_t line);
+ * line's last byte, so that nothing was missed in between; where there is none, nothing changes. */
+void cw_engine_hand_over(struct cw_engine *self, uint16_t line);
+
+/* 1 when there is such a line. */
+int cw_engine_has_twin(const struct cw_engine *self, uint16_t line);
 
 /* CW_OK, or why a record of a line in a group cannot be merged: CW_E_KEY_MISSING for a quote without
  * its key, CW_E_TYPE for a trade whose id is no number. */

@@ -18,7 +18,8 @@ typedef enum cw_close_reason {
     CW_CLOSE_SELL_MOVED = 2,
     CW_CLOSE_GATE = 4,   /* a book stopped being valid */
     CW_CLOSE_LIVENESS = 5, /* a venue fell silent */
-    CW_CLOSE_LOST = 6    /* a connection ended */
+    CW_CLOSE_LOST = 6,   /* a connection ended */
+    CW_CLOSE_STALE = 7   /* a book was not quoted within its deadline */
 } cw_close_reason;
 
 /* Gate bits: 0 means actionable. */
