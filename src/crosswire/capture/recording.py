@@ -52,15 +52,18 @@ class Kind(enum.IntEnum):
     """What an entry records."""
 
     CONFIG = 1
-    """A configuration took effect; the payload is JSON: pairs, fees, thresholds, limits."""
+    """A configuration took effect; the payload is JSON: lines, pairs, fees, thresholds, limits."""
     OPENED = 2
-    """A connection may carry data from here on; the payload is JSON: ``{"venue", "url"}``."""
+    """A connection may carry data from here on; the payload is JSON: ``{"venue", "url"}``, and
+    ``"group"`` where its line is not alone."""
     READ = 3
     """Bytes that were read from a connection after its upgrade, frames cut anywhere."""
     LOST = 4
     """A connection ended; the payload is JSON: ``{"reason"}``."""
     TICK = 5
     """The engine's clock was advanced by the timer; no payload."""
+    COVERED = 6
+    """From here on a line carries every stream of its group; no payload."""
 
 
 _KINDS = frozenset((*Kind, _STOPPED))

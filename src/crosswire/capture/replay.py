@@ -21,6 +21,7 @@ import heapq
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from ..records import SIGNAL_DTYPE, SignalEvent
 from ..seam import open_file
 from ..venue import Control
 from ..venues import venue
+from .directory import Directory, instrument_of, read_directory
 from .jsonl import GZIP_MAGIC, read_jsonl
 from .recording import MAGIC, Entry, Kind, read_recording
 
@@ -49,6 +51,7 @@ HEAD_SIZE = 16
 LINES_PER_FILE = 64
 """Room for the lines of one file: as many as the engine that recorded it has by default."""
 LINES_LIMIT = 65534
+GROUP_MAX = 65535
 FILE_SHIFT = 16
 """A recording numbers its lines in 16 bits; the place of the file stands above them."""
 
@@ -62,6 +65,8 @@ class Step(NamedTuple):
     venue: str
     line: int
     payload: bytes
+    group: int = 0
+    """Of an opening: the group of the line, in its file."""
 
 
 class Tear(NamedTuple):
@@ -124,63 +129,10 @@ def _check_doubles(captures: Iterable[tuple[str, str | Path]]) -> None:
         found.add(item)
 
 
-class _Directory(NamedTuple):
-    """What the CONFIG entry of a recording says; numbers are places in these lists."""
-
-    instruments: list[Instrument]
-    multipliers: list[float]
-    pairs: list[Pair]
-    config: Config
-
-
-def _read_directory(path: str | Path) -> _Directory | None:
-    """Return what a recording begins with, or ``None`` where that is no CONFIG entry."""
-    first = next(read_recording(path), None)
-    if first is None or first.kind is not Kind.CONFIG:
-        return None
-    try:
-        value = first.json()
-        config = Config(
-            open_net_bps=float(value["open_net_bps"]),
-            close_net_bps=float(value["close_net_bps"]),
-        )
-        for name in value.get("venues", value["fees_bps"]):
-            config.venues[name] = VenueConfig(
-                name,
-                float(value["fees_bps"][name]),
-                venue(name).url,
-                float(value["liveness_limit_s"][name]),
-            )
-        items = sorted(value["instruments"], key=lambda item: item["id"])
-        place = {item["id"]: number for number, item in enumerate(items)}
-        return _Directory(
-            [_instrument(item["venue"], item["symbol"]) for item in items],
-            [item.get("multiplier", 1.0) for item in items],
-            [
-                Pair(
-                    pair["rule"],
-                    place[pair["a"]],
-                    place[pair["b"]],
-                    pair.get("open_net_bps", config.open_net_bps),
-                    pair.get("close_net_bps", config.close_net_bps),
-                    pair.get("qty_max") or float("inf"),
-                )
-                for pair in value["pairs"]
-            ],
-            config,
-        )
-    except LookupError as error:
-        words = f"it has no {error.args[0]!r}"
-        raise RecordingError(f"{path}: its CONFIG entry cannot be read: {words}") from None
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        words = "it is not what a runtime writes"
-        raise RecordingError(f"{path}: its CONFIG entry cannot be read: {words}") from None
-
-
 def _venues_in(path: str | Path) -> list[str]:
     """Return the venues that a recording holds: those of its CONFIG entry where it begins with
     one, else those that were opened, for which it is read once."""
-    directory = _read_directory(path)
+    directory = read_directory(path)
     if directory:
         return list(directory.config.venues)
     opened = (e for e in _entries(path, _ignore) if e.kind is Kind.OPENED)
@@ -202,10 +154,6 @@ def _with_venues(name: str | None, path: str | Path) -> list[tuple[str, str | Pa
     if not found:
         raise UsageError(f"{path}: nothing to replay; it holds no venue")
     return found
-
-
-def _instrument(name: str, native: str) -> Instrument:
-    return Instrument(name, native, venue(name).unified(native))
 
 
 def _entries(path: str | Path, on_tear: OnTear | None) -> Iterator[Entry]:
@@ -231,16 +179,29 @@ def _opened_venue(path: str | Path, entry: Entry) -> str:
         raise RecordingError(text) from None
 
 
+def _opened_group(path: str | Path, entry: Entry) -> int:
+    """Return the group that an OPENED entry names; 0, alone, where it names none."""
+    group = entry.json().get("group", 0)
+    if not isinstance(group, int) or not 0 <= group <= GROUP_MAX:
+        text = f"{path}: line {entry.line} is opened in the impossible group {group!r}"
+        raise RecordingError(text)
+    return group
+
+
 def _recorded_steps(path: str | Path, venues: set[str], on_tear: OnTear | None) -> Iterator[Step]:
     names: dict[int, str] = {}
     for entry in _entries(path, on_tear):
+        group = 0
         if entry.kind is Kind.OPENED:
             names[entry.line] = _opened_venue(path, entry)
+            group = _opened_group(path, entry)
         if entry.kind is Kind.CONFIG:
             continue
         name = "" if entry.kind is Kind.TICK else names.get(entry.line, "")
         if entry.kind is Kind.TICK or name in venues:
-            yield Step(entry.ts_rx, entry.mono_rx, entry.kind, name, entry.line, entry.payload)
+            yield Step(
+                entry.ts_rx, entry.mono_rx, entry.kind, name, entry.line, entry.payload, group
+            )
 
 
 def _lines_apart(steps: Iterator[Step], place: int) -> Iterator[Step]:
@@ -356,6 +317,7 @@ class Replay:
         self._fee_bps = fee_bps
         self._open_net_bps = open_net_bps
         self._unknown: Counter[tuple[str, int]] = Counter()
+        self._groups: dict[tuple[int, int], int] = {}
         self.names = list(dict.fromkeys(name for name, _ in self.captures))
         self._directory = self._find_directory()
         self._recorded_pairs: list[Pair] | None = None
@@ -387,11 +349,17 @@ class Replay:
         default = VenueConfig(name, market.fee_bps, market.url)
         return self._config.venues.get(name, default)
 
-    def _find_directory(self) -> _Directory | None:
+    def _data_limit_of(self, name: str) -> float:
+        """Return the recording's own limit, where its terms hold."""
+        if self._directory is None or self._config is not self._directory.config:
+            return inf
+        return self._directory.data_limits_s.get(name, inf)
+
+    def _find_directory(self) -> Directory | None:
         """Return the directory of the recording, if everything is one recording."""
         paths = {str(path) for _, path in self.captures}
         path = paths.pop()
-        return None if paths or not _is_recording(path) else _read_directory(path)
+        return None if paths or not _is_recording(path) else read_directory(path)
 
     def omitted(self) -> dict[str, list[str]]:
         """Return the venues that recordings hold and that were not asked for, by path."""
@@ -430,6 +398,7 @@ class Replay:
                 venue(name).layout,
                 fee_bps=self._fee_of(name),
                 liveness_limit_s=self._terms_of(name).liveness_limit_s,
+                data_limit_s=self._data_limit_of(name),
             )
 
     def _find_instruments(self) -> list[Instrument]:
@@ -440,7 +409,7 @@ class Replay:
         for step in steps_of(self.captures, _ignore):
             self._apply(engine, lines, step)
         self._unknown.clear()
-        return [_instrument(name, native) for name, native in engine.instruments]
+        return [instrument_of(name, native) for name, native in engine.instruments]
 
     def _pairs(self, ids: Mapping[tuple[str, str], int]) -> list[Pair]:
         pairs = self._recorded_pairs
@@ -516,18 +485,30 @@ class Replay:
         if self.on_signals:
             self.on_signals(signals)
 
-    def _make_lines(self, directory: _Directory) -> None:
+    def _make_lines(self, directory: Directory) -> None:
         """Make the lines in the order in which the engine that was recorded had them, whichever was
         opened first: lines that fall silent together are closed in the order of their numbers."""
-        for number, name in enumerate(directory.config.venues):
-            self._line_of(self.engine, self._lines, name, number)
+        for number, (name, group) in enumerate(directory.lines):
+            self._line_of(self.engine, self._lines, name, number, group)
+
+    def _group_of(self, number: int, group: int) -> int:
+        """Give a group of a file a number that no other file's has."""
+        if not group:
+            return 0
+        return self._groups.setdefault((number >> FILE_SHIFT, group), len(self._groups) + 1)
 
     def _line_of(
-        self, engine: Engine, lines: dict[tuple[str, int], Line], name: str, number: int
+        self,
+        engine: Engine,
+        lines: dict[tuple[str, int], Line],
+        name: str,
+        number: int,
+        group: int = 0,
     ) -> Line:
         line = lines.get((name, number))
         if line is None:
-            line = lines[name, number] = Line(engine, name)
+            line = Line(engine, name, group=self._group_of(number, group))
+            lines[name, number] = line
             line.on_control = self._control_of(line, name, number)
         return line
 
@@ -541,9 +522,15 @@ class Replay:
         if step.kind is Kind.TICK:
             engine.advance(step.ts_rx, step.mono_rx)
             return
-        line = self._line_of(engine, lines, step.venue, step.line)
+        line = self._line_of(engine, lines, step.venue, step.line, step.group)
         if step.kind is Kind.OPENED:
+            if line.group != self._group_of(step.line, step.group):
+                number = step.line & (1 << FILE_SHIFT) - 1
+                text = f"line {number} of {step.venue} is opened in group {step.group}"
+                raise RecordingError(f"{text}, which its CONFIG entry does not say")
             line.open(step.ts_rx, step.mono_rx)
+        elif step.kind is Kind.COVERED:
+            line.cover(step.ts_rx, step.mono_rx)
         elif step.kind is Kind.LOST:
             line.lose(step.ts_rx, step.mono_rx)
         elif step.kind is Kind.READ:
