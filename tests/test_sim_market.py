@@ -13,7 +13,7 @@ from crosswire.sim import Scenario, find_truth, generate, judge, make_plan, reco
 from crosswire.sim.market import frame_of, text_frame
 from crosswire.sim.oracle import Interval, Truth
 from crosswire.sim.plan import FROZEN_LEG, NET_NEGATIVE, Plan
-from crosswire.venue import Record, SimQuote, SimTrade
+from crosswire.venue import Control, Record, SimQuote, SimTrade
 from crosswire.venues import dialect, venue, venue_names
 
 QUOTE = SimQuote("61837.63", "3.78826", "61837.64", "1.5", 50093239212, 1723161256313)
@@ -73,32 +73,47 @@ class TestDialects:
                   for record in (Record.QUOTE, Record.TRADE)]  # fmt: skip
         requests = known.subscribe([known.stream(*item) for item in wanted], 7)
         [text] = [text for _, text in requests if text]
-        answers, streams = spoken.answer(text)
-        assert streams == wanted
+        answers, streams, gone = spoken.answer(text)
+        assert (streams, gone) == (wanted, ())
         acknowledged = {known.understand(answer).request for answer in answers}
         assert acknowledged == {request for request, _ in requests}
         assert all(known.understand(answer).control.value == "ack" for answer in answers)
         assert all(spoken.decode(answer) == [] for answer in answers)
 
     @pytest.mark.parametrize("name", venue_names())
+    def test_a_stream_that_was_subscribed_can_be_left(self, name: str) -> None:
+        known, spoken = venue(name), dialect(name)
+        wanted = [
+            (known.native("BTC/USDT"), Record.QUOTE),
+            (known.native("ETH/USDT"), Record.TRADE),
+        ]
+        assert known.unsubscribe
+        [text] = known.unsubscribe([known.stream(*item) for item in wanted], 8)
+        answers, opened, gone = spoken.answer(text)
+        assert (opened, gone) == ((), wanted)
+        controls = {known.understand(answer).control for answer in answers}
+        assert controls <= {Control.ACK, Control.NOTICE}
+        assert all(spoken.decode(answer) == [] for answer in answers)
+
+    @pytest.mark.parametrize("name", venue_names())
     @pytest.mark.parametrize("text", ["", "hello", "[]", '{"id":1}', '{"method":"SUBSCRIBE"}'])
     def test_a_malformed_request_is_refused_in_the_venues_words(self, name: str, text: str) -> None:
-        [answer], streams = dialect(name).answer(text)
+        [answer], *streams = dialect(name).answer(text)
         assert venue(name).understand(answer).control.value == "refused"
-        assert streams == []
+        assert streams == [(), ()]
 
     def test_an_unknown_stream_is_refused(self) -> None:
         text = '{"method":"SUBSCRIBE","params":["btcusdt@nothing"],"id":3}'
-        answers, streams = dialect("binance").answer(text)
+        answers, *streams = dialect("binance").answer(text)
         assert "invalid stream" in answers[0]
-        assert streams == []
+        assert streams == [(), ()]
         text = '{"op":"subscribe","args":[{"channel":"nothing","instId":"BTC-USDT"}]}'
-        answers, streams = dialect("okx").answer(text)
+        answers, *streams = dialect("okx").answer(text)
         assert '"60018"' in answers[0]
-        assert streams == []
+        assert streams == [[], ()]
 
     def test_a_text_ping_is_answered(self) -> None:
-        assert dialect("okx").answer("ping") == (["pong"], [])
+        assert dialect("okx").answer("ping") == (["pong"], (), ())
 
     @pytest.mark.parametrize(
         ("name", "text"),

@@ -110,7 +110,7 @@ class TestEveryVenue:
         streams: list[tuple[str, Record]] = []
         for _, text in requests:
             if text:
-                texts, opened = spoken.answer(text)
+                texts, opened, _ = spoken.answer(text)
                 answers += texts
                 streams += opened
         assert sorted(streams) == sorted(wanted)

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 __all__ = [
     "Answer",
+    "Answered",
     "Control",
     "Dialect",
     "Field",
@@ -162,11 +164,13 @@ class Heartbeat:
             engine's liveness limit is short.
         text: the message to send; ``None`` sends a WebSocket ping.
         limit_s: without a byte for so long, the connection is taken for dead.
+        answer_s: or without one for so long after it was asked for one.
     """
 
     idle_s: float
     text: str | None
     limit_s: float
+    answer_s: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -184,8 +188,13 @@ class Venue:
         native: unified symbol → the venue's spelling.
         unified: the venue's spelling → unified symbol, or ``None`` where it cannot be told.
         fee_bps: default taker fee in basis points, before any configuration; dated in the folder.
+        unsubscribe: (stream names, request id) → the texts to send, before a stream that fell
+            silent is subscribed again; ``None``: it is subscribed again without.
         subscribe_max: most streams in one subscribe message.
         message_gap_s: least time between two messages to the venue.
+        connect_limit: (count, seconds): most connects that it takes from one address.
+        life_s: age at which it ends every connection.
+        speaks_first: a new subscription is answered with what stands, however quiet the stream.
     """
 
     name: str
@@ -198,8 +207,12 @@ class Venue:
     native: Callable[[str], str]
     unified: Callable[[str], str | None]
     fee_bps: float
+    unsubscribe: Callable[[Sequence[str], int], Sequence[str]] | None = None
     subscribe_max: int = 100
     message_gap_s: float = 0.25
+    connect_limit: tuple[int, float] | None = None
+    life_s: float = math.inf
+    speaks_first: bool = False
 
 
 # ------------------------------------------------------------------ the simulator's side
@@ -224,6 +237,19 @@ class SimTrade(NamedTuple):
     side: int
     trade_id: int
     ts_ms: int
+
+
+class Answered(NamedTuple):
+    """What a client's message was answered with.
+
+    Attributes:
+        texts: to send back, in order.
+        opened, closed: (native symbol, record) of the streams that it has subscribed, and left.
+    """
+
+    texts: list[str]
+    opened: Sequence[tuple[str, Record]] = ()
+    closed: Sequence[tuple[str, Record]] = ()
 
 
 @dataclass
@@ -252,9 +278,8 @@ class Dialect:
         """Return the text of one trade message."""
         raise NotImplementedError
 
-    def answer(self, text: str) -> tuple[list[str], list[tuple[str, Record]]]:
-        """Answer a client's message: the texts to send back, and (native symbol, record) of every
-        stream that it has now subscribed."""
+    def answer(self, text: str) -> Answered:
+        """Answer a client's message."""
         raise NotImplementedError
 
     def decode(self, text: str) -> list[tuple[str, str, SimQuote | None]]:

@@ -170,13 +170,16 @@ class _VenueServer:
 
     async def _answer(self, connection: ServerConnection, message: str | bytes) -> None:
         text = message if isinstance(message, str) else message.decode("utf-8", "replace")
-        texts, streams = self._dialect.answer(text)
-        for answer in texts:
+        answered = self._dialect.answer(text)
+        for answer in answered.texts:
             await connection.send(answer)
         log = self._connections.get(connection)
         if log is None:
             return
-        for stream in streams:
+        for stream in answered.closed:
+            if connection in self._streams.get(stream, ()):
+                self._streams[stream].remove(connection)
+        for stream in answered.opened:
             log.streams.setdefault(_stream_name(*stream), 0)
             connections = self._streams.setdefault(stream, [])
             if connection not in connections:

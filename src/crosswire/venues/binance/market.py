@@ -112,6 +112,11 @@ def _subscribe(streams: Sequence[str], request: int) -> list[tuple[str, str]]:
     return [(str(request), text)]
 
 
+def _unsubscribe(streams: Sequence[str], request: int) -> list[str]:
+    params = ",".join(f'"{name}"' for name in streams)
+    return [f'{{"method":"UNSUBSCRIBE","params":[{params}],"id":{request}}}']
+
+
 def _understand(text: str) -> Answer:
     """Tell an acknowledgement from an error and from a notice.
 
@@ -162,10 +167,13 @@ VENUES = (
         heartbeat=Heartbeat(idle_s=30.0, text=None, limit_s=60.0),
         stream=_stream,
         subscribe=_subscribe,
+        unsubscribe=_unsubscribe,
         understand=_understand,
         native=_native,
         unified=_unified,
         fee_bps=10.0,  # spot taker, no discount, 2026-11
+        connect_limit=(300, 300.0),  # an address, "WebSocket Limits"
+        life_s=86_400.0,
     ),
     Venue(
         name="binance.usdm",
@@ -176,9 +184,11 @@ VENUES = (
         heartbeat=Heartbeat(idle_s=20.0, text=None, limit_s=60.0),
         stream=_stream,
         subscribe=_subscribe,
+        unsubscribe=_unsubscribe,
         understand=_understand,
         native=_native,
         unified=_unified_usdm,
         fee_bps=5.0,  # USD-M taker, no discount, 2026-11
+        life_s=86_400.0,
     ),
 )

@@ -4,6 +4,7 @@ Every message stands in the combined envelope, its keys in the order of the reco
 ``market.py`` for raw messages. Requests are answered as web-socket-streams.md tells:
 
     {"method":"SUBSCRIBE","params":["btcusdt@bookTicker"],"id":1}   → {"result":null,"id":1}
+    {"method":"UNSUBSCRIBE","params":["btcusdt@bookTicker"],"id":2} → {"result":null,"id":2}
     anything that is no request                                     → {"error":{..},"id":null}
 """
 
@@ -13,7 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ...venue import Dialect, Record, SimQuote, SimTrade, parse_object
+from ...venue import Answered, Dialect, Record, SimQuote, SimTrade, parse_object
 
 __all__ = ["DIALECTS"]
 
@@ -54,20 +55,23 @@ def _fixed(units: int, digits: int) -> str:
 class _Binance(Dialect):
     """What both markets have in common."""
 
-    def answer(self, text: str) -> tuple[list[str], list[tuple[str, Record]]]:
+    def answer(self, text: str) -> Answered:
         request = parse_object(text)
         if not request:
-            return [_error(3, "Invalid JSON: expected value at line 1 column 1", None)], []
+            return Answered([_error(3, "Invalid JSON: expected value at line 1 column 1", None)])
         number = request.get("id")
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            return [_error(2, "Invalid request: request ID must be an unsigned integer", None)], []
-        if request.get("method") != "SUBSCRIBE":
+            refusal = "Invalid request: request ID must be an unsigned integer"
+            return Answered([_error(2, refusal, None)])
+        method = request.get("method")
+        if method not in ("SUBSCRIBE", "UNSUBSCRIBE"):
             unknown = f"Invalid request: unknown variant, expected one of {_METHODS}"
-            return [_error(2, unknown, number)], []
+            return Answered([_error(2, unknown, number)])
         streams = _streams(request.get("params"))
         if streams is None:
-            return [_error(2, "Invalid request: invalid stream name", number)], []
-        return [f'{{"result":null,"id":{number}}}'], streams
+            return Answered([_error(2, "Invalid request: invalid stream name", number)])
+        texts = [f'{{"result":null,"id":{number}}}']
+        return Answered(texts, streams) if method == "SUBSCRIBE" else Answered(texts, (), streams)
 
     def decode(self, text: str) -> list[tuple[str, str, SimQuote | None]]:
         """Return (kind, native symbol, quote or ``None``) of each record in a message.

@@ -84,10 +84,19 @@ def _stream(native: str, record: Record) -> str:
 def _subscribe(streams: Sequence[str], request: int) -> list[tuple[str, str]]:
     """OKX acknowledges each stream by its ``arg``, so every stream awaits its own answer."""
     del request
+    text = _request("subscribe", streams)
+    return [(name, text if n == 0 else "") for n, name in enumerate(streams)]
+
+
+def _unsubscribe(streams: Sequence[str], request: int) -> list[str]:
+    del request
+    return [_request("unsubscribe", streams)]
+
+
+def _request(op: str, streams: Sequence[str]) -> str:
     args = [dict(zip(("channel", "instId"), name.split(":", 1), strict=True)) for name in streams]
     body = ",".join(f'{{"channel":"{a["channel"]}","instId":"{a["instId"]}"}}' for a in args)
-    text = f'{{"op":"subscribe","args":[{body}]}}'
-    return [(name, text if n == 0 else "") for n, name in enumerate(streams)]
+    return f'{{"op":"{op}","args":[{body}]}}'
 
 
 def _understand(text: str) -> Answer:
@@ -140,9 +149,12 @@ VENUES = (
         heartbeat=Heartbeat(idle_s=20.0, text="ping", limit_s=45.0),
         stream=_stream,
         subscribe=_subscribe,
+        unsubscribe=_unsubscribe,
         understand=_understand,
         native=_native,
         unified=_unified,
         fee_bps=10.0,  # spot taker, lowest tier, 2026-11
+        connect_limit=(3, 1.0),  # an address, "Connect" of the v5 manual
+        speaks_first=True,
     ),
 )

@@ -4,6 +4,7 @@ Raw messages stand in ``market.py``. Requests are answered one ``arg`` at a time
 
     {"op":"subscribe","args":[{"channel":"bbo-tbt","instId":"BTC-USDT"}]}
         → {"event":"subscribe","arg":{"channel":"bbo-tbt","instId":"BTC-USDT"},"connId":"a4d3ae55"}
+    the same with "unsubscribe" → the same with "unsubscribe"
     ping                     → pong
     anything that is neither → {"event":"error","code":"60012","msg":..,"connId":..}
 """
@@ -14,7 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ...venue import Dialect, Record, SimQuote, SimTrade, parse_object
+from ...venue import Answered, Dialect, Record, SimQuote, SimTrade, parse_object
 
 __all__ = ["DIALECTS"]
 
@@ -62,13 +63,13 @@ class _Okx(Dialect):
             f'"seqId":{trade.trade_id}}}]}}'
         )
 
-    def answer(self, text: str) -> tuple[list[str], list[tuple[str, Record]]]:
+    def answer(self, text: str) -> Answered:
         if text == "ping":
-            return ["pong"], []
+            return Answered(["pong"])
         request = parse_object(text)
-        args = request.get("args")
-        if request.get("op") != "subscribe" or not isinstance(args, list) or not args:
-            return [_error("60012", f"Invalid request: {text[:200]}")], []
+        op, args = request.get("op"), request.get("args")
+        if op not in ("subscribe", "unsubscribe") or not isinstance(args, list) or not args:
+            return Answered([_error("60012", f"Invalid request: {text[:200]}")])
         texts: list[str] = []
         streams: list[tuple[str, Record]] = []
         for arg in args:
@@ -77,9 +78,9 @@ class _Okx(Dialect):
                 texts.append(_error("60018", f"Wrong URL or {_compact(arg)} doesn't exist."))
                 continue
             known = {"channel": channel, "instId": native}
-            texts.append(_compact({"event": "subscribe", "arg": known, "connId": _CONNECTION}))
+            texts.append(_compact({"event": op, "arg": known, "connId": _CONNECTION}))
             streams.append((native, _RECORD[channel]))
-        return texts, streams
+        return Answered(texts, streams) if op == "subscribe" else Answered(texts, (), streams)
 
     def decode(self, text: str) -> list[tuple[str, str, SimQuote | None]]:
         """Return (kind, native symbol, quote or ``None``) of each record in a message.
