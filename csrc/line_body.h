@@ -182,13 +182,15 @@ CW_HOT uint32_t plain_text(const uint8_t *p, size_t have, uint32_t *header_len) 
     return CW_LIKELY(n <= have - *header_len) ? n : 0;
 }
 
+/* What the scanner calls what a template reads. */
+static int scanned_by(const cw_template *t) { return t->is_quote ? CW_SCAN_QUOTE : CW_SCAN_TRADE; }
+
 /* 1 when a text may be taken without a look at the state of the stream: no other message is in
- * progress and the inbox is empty. Sampled reads are timed step by step, and what is merged is
- * judged record by record. */
+ * progress and the inbox is empty. Sampled reads are timed step by step. */
 static int takes_texts(const cw_line *self) {
     return self->receiver.role == CW_CLIENT && cw_receiver_is_between(&self->receiver) &&
            !self->inbox_len && !self->has_held && !self->engine->is_sampling &&
-           !self->scanner.next_at && !self->is_merged;
+           !self->scanner.next_at;
 }
 
 /* Count texts that were taken; p is behind the last of them. */
@@ -247,7 +249,8 @@ static uint32_t take_texts(cw_line *self, uint32_t *written) {
         cw_batch *batch = t && t->is_quote ? &engine->quotes : &engine->trades;
         cw_record *row =
             batch->count < batch->capacity ? &batch->rows[batch->count] : &self->scratch;
-        if (CW_UNLIKELY(!t || scan_by_template(scanner, t, text, text + n, row) != 1)) {
+        if (CW_UNLIKELY(!t || scan_by_template(scanner, t, text, text + n, row) != 1 ||
+                        (self->is_merged && cw_merge_check(scanned_by(t), row) != CW_OK))) {
             note_hits(self, p, count);
             *written += take_other(self, text, n);
             if (self->is_done) return CW_FED_BROKEN;
@@ -255,6 +258,13 @@ static uint32_t take_texts(cw_line *self, uint32_t *written) {
             return 0;
         }
         cw_engine_count(engine, self->id, t->kind, row->quote.instrument);
+        p += header_len + n;
+        count++;
+        if (CW_UNLIKELY(self->is_merged)) {
+            *written += cw_merge_take(engine, self->id, scanned_by(t), row);
+            must_leave = *written | (batch->capacity && batch->count == batch->capacity);
+            continue;
+        }
         row->quote.ts_rx = engine->now.ts_rx; /* it stands in the same place in a trade */
         batch->count += row != &self->scratch;
         must_leave = row != &self->scratch && batch->count == batch->capacity;
@@ -263,8 +273,6 @@ static uint32_t take_texts(cw_line *self, uint32_t *written) {
         } else {
             cw_engine_note_trade(engine, origin, &row->trade);
         }
-        p += header_len + n;
-        count++;
     }
     note_hits(self, p, count);
     return 0;

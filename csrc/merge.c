@@ -27,7 +27,7 @@ int cw_group_join(cw_engine *self, uint16_t line, uint16_t group, cw_merged *mer
     }
     pulse->group = group;
     pulse->merged = merged;
-    pulse->member = pulse->member_count;
+    pulse->member = pulse->place = pulse->member_count;
     pulse->members[pulse->member_count++] = line;
     return CW_OK;
 }
@@ -111,14 +111,16 @@ static int is_carried(const cw_engine *self, const cw_top *top, uint16_t group) 
     return owner->group == group && owner->is_open && owner->epoch == top->epoch;
 }
 
+/* Count a record that came first, and as a gap filled where another place carries nothing now. */
 static void win(cw_engine *self, const cw_pulse *pulse) {
+    uint32_t places = 0, carried = 1u << pulse->place;
     pulse->merged->wins++;
     for (uint32_t i = 0; i < pulse->member_count; i++) {
         const cw_pulse *other = &self->pulses[pulse->members[i]];
-        if (other == pulse || (other->is_covering && is_alive(self, other))) continue;
-        pulse->merged->gaps_filled++;
-        return;
+        places |= 1u << other->place;
+        if (other->is_covering && is_alive(self, other)) carried |= 1u << other->place;
     }
+    pulse->merged->gaps_filled += (places & ~carried) != 0;
 }
 
 /* Note a copy of what stands in the top: how much later it came than the first. */

@@ -18,6 +18,7 @@ class Line:
         venue: str,
         *,
         group: int = 0,
+        place: int | None = None,
         is_server: bool = False,
         read_size: int = 16384,
         message_max: int = ...,

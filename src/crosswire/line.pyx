@@ -64,6 +64,8 @@ cdef class Line:
         venue: name of a venue that was added to it.
         group: 0, or 1 to 65535: lines of one group, four at most, carry the same streams of one
             venue. A quote or trade that came on one of them is not handed over again.
+        place: 0 to 3: lines of one place in a group are there in turn, as where one relieves
+            another; ``None``: a place of its own. :attr:`gaps_filled` goes by places.
         is_server: read masked frames, as a server does.
         read_size: bytes that one read may bring, 64 to 2^24.
         message_max: largest message in bytes, at most 2^30; a larger one fails the connection.
@@ -94,7 +96,7 @@ cdef class Line:
     cdef public object recorder
     cdef uint64_t errors_read
 
-    def __cinit__(self, Engine engine not None, str venue not None, *, group=0,
+    def __cinit__(self, Engine engine not None, str venue not None, *, group=0, place=None,
                   bint is_server=False, uint32_t read_size=16384, uint32_t message_max=8 << 20,
                   uint32_t fragments_max=65536, uint32_t controls_max=1000):
         if not 64 <= read_size <= 1 << 24 or message_max > 1 << 30:
@@ -102,7 +104,7 @@ cdef class Line:
         cdef uint16_t venue_id = engine._venue(venue)
         cdef cw_line_memory memory
         cdef _Block merged
-        cdef uint16_t group_id = self._group_id(engine, venue, venue_id, group)
+        cdef uint16_t group_id = self._group_id(engine, venue, venue_id, group, place)
         self.engine = engine
         self.read_size = read_size
         memory.receiver.role = CW_SERVER if is_server else CW_CLIENT
@@ -130,13 +132,18 @@ cdef class Line:
             engine.kept.append(merged)
             self.merged = <cw_merged *>merged.data
             cw_line_join(self.c, group_id, self.merged)
+            if place is not None:
+                engine.c.pulses[self.c.id].place = place
 
-    cdef int _group_id(self, Engine engine, str venue, uint16_t venue_id, object group) except -1:
+    cdef int _group_id(self, Engine engine, str venue, uint16_t venue_id, object group,
+                       object place) except -1:
         """The number of a group that this line may join, or a UsageError that says why not."""
         if not 0 <= group <= 65535:
             raise UsageError(f"a group is 0 or within 1..65535, not {group}")
         if group == 0:
             return 0
+        if not (place is None or 0 <= place < CW_GROUP_LINES):
+            raise UsageError(f"a place is within 0..{CW_GROUP_LINES - 1}, not {place}")
         cdef int code = cw_group_check(engine.c, venue_id, group)
         if code == CW_FULL:
             raise UsageError(f"group {group} has {CW_GROUP_LINES} lines, which is the most")

@@ -29,6 +29,7 @@ cdef extern from "crosswire/engine.h" nogil:
         uint16_t group
         uint8_t is_covering
         uint8_t is_open
+        uint8_t place
         uint8_t is_live
 
     ctypedef struct cw_batch:

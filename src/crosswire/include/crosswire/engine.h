@@ -50,11 +50,12 @@ typedef struct cw_pulse {
     uint16_t group; /* 0: alone */
     uint16_t members[CW_GROUP_LINES]; /* lines of the group, itself included */
     uint8_t member_count;
-    uint8_t member; /* its own place there, the same for all of them */
+    uint8_t member; /* its own number there, the same for all of them */
+    uint8_t place;  /* lines of one place are there in turn: one of them is enough */
     uint8_t is_covering;
     uint8_t is_open;
     uint8_t is_live;
-    uint8_t reserved[3];
+    uint8_t reserved[2];
 } cw_pulse;
 
 _Static_assert(sizeof(cw_pulse) == 64, "one cache line");

@@ -23,7 +23,7 @@ typedef enum cw_merge_key {
 typedef struct cw_merged {
     uint64_t wins;        /* records that came on this line first */
     uint64_t duplicates;  /* records that had come on another, or were not newer */
-    uint64_t gaps_filled; /* wins while another line of the group was not covering */
+    uint64_t gaps_filled; /* wins while no line of another place of the group was covering */
     cw_histogram margin;  /* ns from a quote that won to the next line's copy of it */
 } cw_merged;
 
@@ -31,8 +31,8 @@ typedef struct cw_merged {
  * CW_GROUP_LINES lines; CW_TAKEN when it is another venue's; CW_E_TYPE when the venue has no key. */
 int cw_group_check(const struct cw_engine *self, uint16_t venue, uint16_t group);
 
-/* Make a line that was never opened a line of a group; as cw_group_check. `merged` is lent, zeroed,
- * and must live as long as the engine. */
+/* Make a line that was never opened a line of a group, in a place of its own; as cw_group_check.
+ * `merged` is lent, zeroed, and must live as long as the engine. */
 int cw_group_join(struct cw_engine *self, uint16_t line, uint16_t group, cw_merged *merged);
 
 /* From now on this line carries every stream of its group, until it is opened again, lost or done.
