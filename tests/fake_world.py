@@ -11,6 +11,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import math
 import random
 import selectors
 import ssl
@@ -401,7 +402,12 @@ _QUOTE = {
     "a": Field(Slot.ASK, Text.STRING),
     "A": Field(Slot.ASK_QTY, Text.STRING),
 }
-LAYOUT = Layout(messages=(Message("quote", Record.QUOTE, "q", _QUOTE),), control="c", word="pong")
+LAYOUT = Layout(
+    messages=(Message("quote", Record.QUOTE, "q", _QUOTE),),
+    control="c",
+    word="pong",
+    merge_by=(Slot.SEQ,),
+)
 
 
 def quote_text(symbol: str, seq: int, bid: str, ask: str, qty: str = "1") -> str:
@@ -461,14 +467,18 @@ class Notes:
     def __init__(self) -> None:
         self.states: list[str] = []
         self.opened: list[float] = []
+        self.covered: list[float] = []
         self.lost: list[tuple[float, str]] = []
         self.waiting: list[tuple[str, asyncio.Future[None]]] = []
 
-    def on_opened(self, session: Session, ts: int, mono: int) -> None:
+    def on_opened(self, session: Session, line: Line, ts: int, mono: int) -> None:
         assert ts - TS_START == mono - MONO_START
         self.opened.append((mono - MONO_START) / 1e9)
 
-    def on_lost(self, session: Session, ts: int, mono: int, reason: str) -> None:
+    def on_covered(self, session: Session, line: Line, ts: int, mono: int) -> None:
+        self.covered.append((mono - MONO_START) / 1e9)
+
+    def on_lost(self, session: Session, line: Line, ts: int, mono: int, reason: str) -> None:
         self.lost.append(((mono - MONO_START) / 1e9, reason))
 
     def on_state(self, session: Session) -> None:
@@ -490,6 +500,7 @@ class World:
 
     Attributes:
         peers: see :class:`FakeSeam`.
+        has_spare: it has a second line, so that a connection can relieve another.
     """
 
     def __init__(
@@ -499,17 +510,26 @@ class World:
         streams: Iterable[tuple[str, Record]] = (("BTCUSDT", Record.QUOTE),),
         backoff: Backoff | None = None,
         liveness_limit_s: float = 3600.0,
+        data_limit_s: float = math.inf,
+        has_spare: bool = False,
         **venue_changes: Any,
     ) -> None:
         self.venue = small_venue(**venue_changes)
         self.engine = Engine(
             instruments_max=4, pairs_max=4, lines_max=2, venues_max=2, signals_max=64
         )
-        self.engine.add_venue(self.venue.name, self.venue.layout, liveness_limit_s=liveness_limit_s)
+        self.engine.add_venue(
+            self.venue.name,
+            self.venue.layout,
+            liveness_limit_s=liveness_limit_s,
+            data_limit_s=data_limit_s,
+        )
         self.engine.add_instrument(self.venue.name, "BTCUSDT", fee_bps=0.0)
         self.engine.add_instrument(self.venue.name, "ETHUSDT", fee_bps=0.0)
         self.engine.set_pairs([Pair(1, 0, 1)])
-        self.line: Line = Line(self.engine, self.venue.name)
+        group = int(has_spare)
+        self.line: Line = Line(self.engine, self.venue.name, group=group)
+        self.spare = Line(self.engine, self.venue.name, group=group) if has_spare else None
         self.seam = FakeSeam(peers, seed)
         self.notes = Notes()
         self.session = Session(
@@ -521,6 +541,8 @@ class World:
             url=self.venue.url,
             backoff=backoff or Backoff(),
             liveness_limit_s=liveness_limit_s,
+            spare=self.spare,
+            has_twins=has_spare,
         )
         self.task: asyncio.Task[None] | None = None
 
@@ -532,6 +554,13 @@ class World:
     def start(self) -> None:
         """Let the session run."""
         self.task = asyncio.ensure_future(self.session.run())
+
+    async def keep_time(self) -> None:
+        """Let the engine's time pass and the session look at it every 50 ms, as a runtime does."""
+        while True:
+            await asyncio.sleep(0.05)
+            self.engine.advance(self.seam.time_ns(), self.seam.monotonic_ns())
+            self.session.look(self.engine.stale_instruments())
 
     async def reach(self, state: str, limit_s: float = 60.0) -> None:
         """Wait until the session comes into a state; fail when it does not within ``limit_s``."""

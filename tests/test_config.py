@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ class TestWhatItMaySay:
             ("open_net_bps", 0, 999_999, "[detect]"),
             ("fee_bps", -100, 500, "[venues.okx]"),
             ("liveness_limit_s", 0.001, 3600, "[venues.okx]"),
+            ("data_limit_s", 0.001, 86_400, "[venues.okx]"),
         ],
     )
     def test_a_number_may_stand_at_either_end_of_its_range_and_not_beyond(
@@ -143,7 +145,7 @@ class TestThresholds:
 TOP = "takes engine, detect, venues, pair"
 ENGINE = "takes latest_only, advance_ms"
 DETECT = "takes open_net_bps, close_net_bps"
-VENUE = "takes fee_bps, url, liveness_limit_s, ca_file, insecure, trades"
+VENUE = "takes fee_bps, url, liveness_limit_s, data_limit_s, lines, ca_file, insecure, trades"
 PAIR = "takes a, b, open_net_bps, close_net_bps, qty_max"
 
 
@@ -233,9 +235,11 @@ class TestStrictness:
     ) -> None:
         assert "must be within" in refusal(f"{head} = {value}")
 
-    @pytest.mark.parametrize("value", ["1", "true", '""', '["a"]'])
+    @pytest.mark.parametrize("value", ["1", "true", '""', '["a"]', "[[]]"])
     @pytest.mark.parametrize("key", ["url", "ca_file"])
     def test_what_is_no_text_is_refused(self, key: str, value: str) -> None:
+        if (key, value) == ("url", '["a"]'):
+            value = "[1]"  # a list of addresses is one of texts
         text = refusal(f"[venues.okx]\n{key} = {value}")
         assert text.startswith(f"venues.okx.{key}: must be text")
 
@@ -389,6 +393,47 @@ class TestUrls:
     @pytest.mark.parametrize("url", ["wss://host", "wss://host:9443/ws?x=1", "ws://127.0.0.1:1/"])
     def test_a_websocket_url_is_taken_as_it_stands(self, url: str) -> None:
         assert parse(f'[venues.okx]\nurl = "{url}"').venues["okx"].url == url
+
+
+class TestLines:
+    def test_each_line_has_its_address_in_turn(self) -> None:
+        text = '[venues.okx]\nlines = 3\nurl = ["wss://a/", "wss://b/"]'
+        terms = parse(text).venues["okx"]
+        assert (terms.lines, terms.url, terms.other_urls) == (3, "wss://a/", ("wss://b/",))
+        assert [terms.url_of(n) for n in range(3)] == ["wss://a/", "wss://b/", "wss://a/"]
+
+    @pytest.mark.parametrize("value", ["0", "5", "-1", "1.0", "true", '"2"'])
+    def test_their_number_is_one_to_four(self, value: str) -> None:
+        assert refusal(f"[venues.okx]\nlines = {value}").startswith(
+            "venues.okx.lines: must be 1 to 4, not "
+        )
+
+    @pytest.mark.parametrize("value", ["[]", "[1]", '["wss://a/", ""]', "1", '""'])
+    def test_what_is_no_list_of_addresses_is_refused(self, value: str) -> None:
+        text = refusal(f"[venues.okx]\nlines = 2\nurl = {value}")
+        assert text.startswith("venues.okx.url: must be text, or a list of texts, not ")
+
+    def test_every_address_is_judged(self) -> None:
+        head = "[venues.okx]\nlines = 2\nurl = "
+        assert "is no WebSocket URL" in refusal(f'{head}["wss://a/", "https://b/"]')
+        assert "plain text off loopback" in refusal(f'{head}["wss://a/", "ws://b/"]')
+        assert "ws://b" in refusal(f'{head}["wss://a/", "ws://b/"]')
+
+    def test_more_addresses_than_lines_are_refused(self) -> None:
+        text = refusal('[venues.okx]\nurl = ["wss://a/", "wss://b/"]')
+        assert text == "venues.okx.url: 2 addresses for lines = 1; each line has one"
+
+    def test_a_venue_without_a_key_to_merge_by_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        okx = venue("okx")
+        keyless = replace(okx, layout=replace(okx.layout, merge_by=()))
+        monkeypatch.setattr("crosswire.config.venue", lambda name: keyless)
+        assert parse("[venues.okx]\nlines = 1").venues["okx"].lines == 1
+        text = refusal("[venues.okx]\nlines = 2")
+        assert text == (
+            "venues.okx.lines: its messages have no key that two connections share; leave it at 1"
+        )
 
 
 class TestTheFile:

@@ -566,7 +566,7 @@ async def test_wrong_engines_are_found() -> None:
 
     def gone(runtime: Runtime) -> None:
         for session in runtime.sessions.values():
-            session._delay = lambda: 1e9  # type: ignore[method-assign]
+            session._delay_after = lambda link: 1e9  # type: ignore[method-assign]
 
     left, silent, lossy, deaf, half = await asyncio.gather(
         demo_of(gone, seconds=2.0, seed=36, faults=("cut",)),

@@ -67,7 +67,7 @@ class VenuePeer(Peer):
         self.streams: set[str] = set()
 
     def on_text(self, text: str) -> None:
-        texts, streams = self.spoken.answer(text)
+        texts, streams, _ = self.spoken.answer(text)
         for answer in texts:
             self.say(answer)
         self.streams |= {native for native, _ in streams}
@@ -250,7 +250,8 @@ class TestARun:
             now = next(times)
             writer.write_json(Kind.CONFIG, 0, now, now, runtime.describe())
             for name in opened:
-                writer.write_json(Kind.OPENED, lines[name].id, now, now, {"venue": name, "url": ""})
+                what = {"venue": name, "url": "", "group": lines[name].group}
+                writer.write_json(Kind.OPENED, lines[name].id, now, now, what)
                 lines[name].open(now, now)
 
             def read(name: str, bid: str, ask: str) -> None:
@@ -470,7 +471,14 @@ class TestBecomingLive:
                 await runtime.wait_live(5.0)
             for name in NAMES:
                 mine = [state for venue_name, state in seen if venue_name == name]
-                assert mine == ["connecting", "upgrading", "subscribing", "live", "stopped"]
+                assert mine == [
+                    "connecting",
+                    "upgrading",
+                    "subscribing",
+                    "syncing",
+                    "live",
+                    "stopped",
+                ]
 
         simulate(main())
 
@@ -492,7 +500,7 @@ class TestBecomingLive:
                 assert runtime.sessions[NAMES[0]].connects == 2
             assert {s.state.value for s in runtime.sessions.values()} == {"stopped"}
             # Five changes each, and five more of the one that was lost.
-            assert runtime.callback_errors == 5 * len(NAMES) + 5
+            assert runtime.callback_errors == 6 * len(NAMES) + 6
 
         simulate(main())
         assert "a bot's own mistake" in caplog.text

@@ -39,13 +39,13 @@ def tree_of(path: Path) -> ast.Module:
 # ------------------------------------------------------------------ floors
 
 FLOORS = [
-    {"errors", "seam"},
+    {"budget", "errors", "seam"},
     {"venue", "instruments"},
     {"venues", "layout"},
     {"kernels", "codec", "records", "engine", "line", "tls"},
-    {"config", "connection", "handshake", "receive", "session"},
+    {"config", "connection", "handshake", "link", "receive", "session"},
     {"capture", "sim", "sinks", "watch"},
-    {"runtime", "demo", "cli", "__main__", "__init__"},
+    {"runtime", "demo", "trial", "cli", "__main__", "__init__"},
 ]
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 VENUE_WORDS = {"venue", "instruments", "errors"}
@@ -171,6 +171,8 @@ BANNED_METHODS = {
 ALLOWED = {
     # The seam itself.
     "seam.py": {"*"},
+    # Threads that connect share one budget, and so a lock.
+    "budget.py": {"threading"},
     # The only place where the simulator makes its seeded randomness.
     "sim/plan.py": {"random"},
     # A simulated venue's process: its standard input and its processor time.

@@ -118,10 +118,13 @@ class Client:
         self.quotes.extend(quotes[["seq", "bid", "ask"]].tolist())
         self._changed.set()
 
-    def on_opened(self, session: Session, ts: int, mono: int) -> None:
+    def on_opened(self, session: Session, line: Line, ts: int, mono: int) -> None:
         self._changed.set()
 
-    def on_lost(self, session: Session, ts: int, mono: int, reason: str) -> None:
+    def on_covered(self, session: Session, line: Line, ts: int, mono: int) -> None:
+        raise AssertionError("a lone line covers nothing")
+
+    def on_lost(self, session: Session, line: Line, ts: int, mono: int, reason: str) -> None:
         self.lost.append(reason)
         self._changed.set()
 
@@ -159,8 +162,9 @@ async def connected(url: str, ca_file: str | None, **changes: Any) -> AsyncItera
     assert client.session.state.value == "stopped"
     assert client.task not in asyncio.all_tasks()
     assert not client.line.is_live
-    protocol = client.session._protocol
-    assert protocol is None or protocol._transport is None or protocol._transport.is_closing()
+    assert client.session._link is None
+    assert client.session._tasks == {}
+    assert not any(link.is_closing for link in client.session._closing)
     mine = [task for task in asyncio.all_tasks() - before if is_of_package(task)]
     assert mine == []
 
@@ -332,9 +336,9 @@ class TestBrokenConnections:
             connected(url, authority.ca_file) as client,
         ):
             await client.until(lambda: client.session.connects == 1)
-            assert client.session._protocol
-            assert client.session._protocol._transport
-            sock = client.session._protocol._transport.get_extra_info("socket")
+            assert client.session._link
+            assert client.session._link._protocol._transport
+            sock = client.session._link._protocol._transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             await client.until(lambda: client.session.connects == 2)
             assert len(client.lost) == 1

@@ -11,7 +11,10 @@
     [venues.binance]              # one table per venue; all keys optional
     fee_bps = 10.0                # taker fee per side; default: the venue's public tier
     liveness_limit_s = 5.0
-    url = "wss://host/path"       # replaces the venue's own
+    data_limit_s = 60.0           # a stream without data for so long, or longer than it is used
+                                  # to, is stale
+    lines = 1                     # connections that carry the same streams; first arrival wins
+    url = "wss://host/path"       # replaces the venue's own; a list: one for each line, in turn
     ca_file = "ca.pem"            # PEM; replaces the system's authorities
     insecure = false              # allow ws:// off loopback
     trades = false                # subscribe trades as well
@@ -44,6 +47,8 @@ from .venues import venue
 __all__ = ["Config", "PairConfig", "VenueConfig", "load_config", "parse_config"]
 
 LIVENESS_LIMIT_S = 5.0
+DATA_LIMIT_S = 60.0
+LINES_MAX = 4
 FEE_BPS_RANGE = (-100.0, 500.0)
 NET_BPS_RANGE = (-4999.0, 999_999.0)
 
@@ -59,6 +64,14 @@ class VenueConfig:
     ca_file: str | None = None
     insecure: bool = False
     trades: bool = False
+    data_limit_s: float = DATA_LIMIT_S
+    lines: int = 1
+    other_urls: tuple[str, ...] = ()
+
+    def url_of(self, line: int) -> str:
+        """Return where a line connects to; lines are counted from 0."""
+        urls = (self.url, *self.other_urls)
+        return urls[line % len(urls)]
 
 
 @dataclass
@@ -118,13 +131,30 @@ class _Table:
             raise UsageError(f"{self._name(key)}: must be text, not {value!r}")
         return value
 
-    def url(self, key: str, default: str) -> str:
-        value = self.text(key, default) or default
-        try:
-            parse_url(value)
-        except UsageError as error:
-            text = f"{self._name(key)}: {error}; write wss://HOST[:PORT][/PATH]"
-            raise UsageError(text) from None
+    def urls(self, key: str, default: str) -> list[str]:
+        """Read one address, or a list of them."""
+        value = self.take(key)
+        if value is None:
+            return [default]
+        urls = value if isinstance(value, list) and value else [value]
+        for url in urls:
+            if not isinstance(url, str) or not url:
+                raise UsageError(
+                    f"{self._name(key)}: must be text, or a list of texts, not {url!r}"
+                )
+            try:
+                parse_url(url)
+            except UsageError as error:
+                text = f"{self._name(key)}: {error}; write wss://HOST[:PORT][/PATH]"
+                raise UsageError(text) from None
+        return urls
+
+    def count(self, key: str, default: int, low: int, high: int) -> int:
+        value = self.take(key)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise UsageError(f"{self._name(key)}: must be {low} to {high}, not {value!r}")
         return value
 
     def leg(self, key: str) -> tuple[str, str]:
@@ -195,27 +225,48 @@ def _thresholds(table: _Table, open_default: float, close_default: float) -> tup
 def _venue(name: str, value: Any) -> VenueConfig:
     known = venue(name)
     table = _Table(value, f"venues.{name}")
+    fee_bps = table.number("fee_bps", known.fee_bps, *FEE_BPS_RANGE)
+    url, *others = table.urls("url", known.url)
     found = VenueConfig(
         name=name,
-        fee_bps=table.number("fee_bps", known.fee_bps, *FEE_BPS_RANGE),
-        url=table.url("url", known.url),
+        fee_bps=fee_bps,
+        url=url,
+        other_urls=tuple(others),
         liveness_limit_s=table.number("liveness_limit_s", LIVENESS_LIMIT_S, 0.001, 3600),
+        data_limit_s=table.number("data_limit_s", DATA_LIMIT_S, 0.001, 86_400),
+        lines=table.count("lines", 1, 1, LINES_MAX),
         ca_file=table.text("ca_file"),
         insecure=table.flag("insecure", False),
         trades=table.flag("trades", False),
     )
     table.end()
     _check_privacy(found)
+    _check_lines(found, known)
     return found
 
 
 def _check_privacy(terms: VenueConfig) -> None:
     """Refuse plain text to another machine, unless it is allowed in words."""
-    url = parse_url(terms.url)
-    if not (url.secure or terms.insecure or is_loopback(url.host)):
+    for text in (terms.url, *terms.other_urls):
+        url = parse_url(text)
+        if not (url.secure or terms.insecure or is_loopback(url.host)):
+            raise UsageError(
+                f"venues.{terms.name}.url: {url_shown(text)!r} is plain text off loopback; "
+                "write wss://, or insecure = true beside it"
+            )
+
+
+def _check_lines(terms: VenueConfig, market: Venue) -> None:
+    """Refuse several lines where nothing tells which of their messages are the same."""
+    if terms.lines > 1 and not market.layout.merge_by:
         raise UsageError(
-            f"venues.{terms.name}.url: {url_shown(terms.url)!r} is plain text off loopback; "
-            "write wss://, or insecure = true beside it"
+            f"venues.{terms.name}.lines: its messages have no key that two connections share; "
+            "leave it at 1"
+        )
+    if len(terms.other_urls) >= terms.lines:
+        raise UsageError(
+            f"venues.{terms.name}.url: {len(terms.other_urls) + 1} addresses for "
+            f"lines = {terms.lines}; each line has one"
         )
 
 

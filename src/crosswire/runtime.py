@@ -15,7 +15,7 @@ from .config import Config, VenueConfig
 from .engine import Engine
 from .errors import MessageError, RecordingError, SubscriptionError, UsageError
 from .handshake import url_shown
-from .instruments import Instrument, Pair
+from .instruments import Instrument, Loss, Pair
 from .line import Line
 from .seam import Seam, System
 from .session import Backoff, Session, State, tls_context
@@ -26,6 +26,9 @@ __all__ = ["Runtime", "build_engine"]
 
 _log = logging.getLogger("crosswire.runtime")
 
+SPARED_LINES_MAX = 2
+"""With more lines than that none has a spare: four carry the same streams at most, and where three
+do, two carry on while one is made anew."""
 ERRORS_LOGGED = 10
 """Message errors of one name and venue that are each logged; behind them every power of ten is."""
 
@@ -50,6 +53,7 @@ def build_engine(
             venue_of(name).layout,
             fee_bps=terms.fee_bps,
             liveness_limit_s=terms.liveness_limit_s,
+            data_limit_s=terms.data_limit_s,
         )
     for pair in config.pairs:
         for name, symbol in (pair.a, pair.b):
@@ -81,20 +85,24 @@ class Runtime:
         venue_of: where venues come from.
 
     Attributes:
-        sessions: by venue name.
+        sessions: by venue name; those of a venue's other lines as ``NAME/2`` and so on.
         on_state_changed: called with a session whose state has changed. What it raises is logged
             and counted, and changes nothing else.
         on_message_error: called with the session and the
             :class:`~crosswire.errors.MessageError` of a message that was lost, by the timer, so at
             most ``advance_ms`` later. Of more than 16 of one venue in that time the last are told;
             ``session.line.error_count`` counts all. What it raises is treated likewise.
-        callback_errors: how often the two raised; ``engine.callback_errors`` counts the engine's.
+        on_loss: called with a :class:`~crosswire.instruments.Loss`, a stretch of a stream that may
+            lack something, by the timer once it has ended; those that last are
+            ``engine.open_losses()``. What it raises is treated likewise.
+        callback_errors: how often the three raised; ``engine.callback_errors`` counts the engine's.
         recording_error: why the recording stopped before the run did, or ``None``. It stops for
             good, is logged once as an error, and changes nothing else.
     """
 
     on_state_changed: Callable[[Session], None] | None = None
     on_message_error: Callable[[Session, MessageError], None] | None = None
+    on_loss: Callable[[Loss], None] | None = None
 
     def __init__(
         self,
@@ -113,27 +121,43 @@ class Runtime:
         self._is_used = False
         self._all_live = asyncio.Event()
         self._message_errors: Counter[tuple[str, str]] = Counter()
-        self.sessions = {
-            name: self._session(venue_of(name), terms) for name, terms in config.venues.items()
-        }
+        self.sessions: dict[str, Session] = {}
+        for group, (name, terms) in enumerate(config.venues.items(), 1):
+            for number in range(terms.lines):
+                key = f"{name}/{number + 1}" if number else name
+                self.sessions[key] = self._session(venue_of(name), terms, number, group)
         self._note_live()
 
-    def _session(self, market: Venue, terms: VenueConfig) -> Session:
-        line = Line(self.engine, market.name)
+    def _session(self, market: Venue, terms: VenueConfig, number: int, group: int) -> Session:
+        """Return what keeps one line of a venue; where its data can be merged, with a spare."""
+        can_merge = bool(market.layout.merge_by)
+        group = group if can_merge else 0
+        place = number if can_merge else None
+        line = Line(self.engine, market.name, group=group, place=place)
+        spare = None
+        if can_merge and terms.lines <= SPARED_LINES_MAX:
+            spare = Line(self.engine, market.name, group=group, place=place)
+        url = terms.url_of(number)
         natives = [i.native for i in self.instruments if i.venue == market.name]
         records = [Record.QUOTE, Record.TRADE] if terms.trades else [Record.QUOTE]
         return Session(
             venue=market,
             line=line,
+            spare=spare,
+            has_twins=can_merge,
             streams=[(native, record) for native in natives for record in records],
             seam=self.seam,
             observer=self,
-            url=terms.url,
-            tls=tls_context(terms.ca_file) if terms.url.startswith("wss:") else None,
+            url=url,
+            tls=tls_context(terms.ca_file) if url.startswith("wss:") else None,
             insecure=terms.insecure,
             backoff=Backoff(self.config.backoff_base_s, self.config.backoff_cap_s),
             liveness_limit_s=terms.liveness_limit_s,
         )
+
+    def _lines(self) -> list[tuple[Session, Line]]:
+        """Return every line with its session, in the order of their ids."""
+        return [(session, line) for session in self.sessions.values() for line in session.lines]
 
     @property
     def recording_error(self) -> RecordingError | None:
@@ -141,30 +165,35 @@ class Runtime:
 
     # ---- what sessions tell
 
-    def on_opened(self, session: Session, ts: int, mono: int) -> None:
+    def on_opened(self, session: Session, line: Line, ts: int, mono: int) -> None:
         if self._writer:
-            what = {"venue": session.venue.name, "url": url_shown(session.url)}
-            self._writer.write_json(Kind.OPENED, session.line.id, ts, mono, what)
+            what: dict[str, Any] = {"venue": session.venue.name, "url": url_shown(session.url)}
+            if line.group:
+                what["group"] = line.group
+            self._writer.write_json(Kind.OPENED, line.id, ts, mono, what)
 
-    def on_lost(self, session: Session, ts: int, mono: int, reason: str) -> None:
+    def on_covered(self, session: Session, line: Line, ts: int, mono: int) -> None:
         if self._writer:
-            self._writer.write_json(Kind.LOST, session.line.id, ts, mono, {"reason": reason})
+            self._writer.write(Kind.COVERED, line.id, ts, mono)
+
+    def on_lost(self, session: Session, line: Line, ts: int, mono: int, reason: str) -> None:
+        if self._writer:
+            self._writer.write_json(Kind.LOST, line.id, ts, mono, {"reason": reason})
 
     def on_state(self, session: Session) -> None:
         self._note_live()
         self._tell("on_state_changed", self.on_state_changed, session)
 
-    def _tell(
-        self, what: str, callback: Callable[..., None] | None, session: Session, *more: object
-    ) -> None:
+    def _tell(self, what: str, callback: Callable[..., None] | None, *about: object) -> None:
         """Call back; what that raises is logged and counted."""
         if not callback:
             return
         try:
-            callback(session, *more)
+            callback(*about)
         except Exception:
             self.callback_errors += 1
-            _log.exception("%s raised for %s", what, session.venue.name)
+            named = about[0].venue.name if isinstance(about[0], Session) else about[0]
+            _log.exception("%s raised for %s", what, named)
 
     def _note_live(self) -> None:
         if all(s.state is State.LIVE for s in self.sessions.values()):
@@ -240,6 +269,7 @@ class Runtime:
                 self._tasks = []
             finally:
                 self._tell_message_errors()
+                self._tell_losses()
                 await self._close_recording()
         for end in ends:
             if isinstance(end, Exception):
@@ -249,14 +279,14 @@ class Runtime:
         writer.open()
         ts, mono = self.seam.time_ns(), self.seam.monotonic_ns()
         writer.write_json(Kind.CONFIG, 0, ts, mono, self.describe())
-        for session in self.sessions.values():
-            session.line.recorder = _recorder(writer, session.line.id)
+        for _, line in self._lines():
+            line.recorder = _recorder(writer, line.id)
 
     async def _close_recording(self) -> None:
         if not self._writer:
             return
-        for session in self.sessions.values():
-            session.line.recorder = None
+        for _, line in self._lines():
+            line.recorder = None
         self._writer.end()  # so that it closes even if the wait for that is cancelled
         await self.seam.in_thread(self._writer.close)
 
@@ -274,16 +304,29 @@ class Runtime:
             if self._writer:
                 self._writer.write(Kind.TICK, 0, ts, mono)
             self.engine.advance(ts, mono)
+            stale = self.engine.stale_instruments()
+            for session in self.sessions.values():
+                session.look(stale)
             self._tell_message_errors()
+            self._tell_losses()
 
     def _tell_message_errors(self) -> None:
         """Log and hand over the messages that were lost since the last call."""
-        for session in self.sessions.values():
-            for error in session.line.message_errors():
-                self._log_message_error(session, error)
+        for session, line in self._lines():
+            for error in line.message_errors():
+                self._log_message_error(session, line, error)
                 self._tell("on_message_error", self.on_message_error, session, error)
 
-    def _log_message_error(self, session: Session, error: MessageError) -> None:
+    def _tell_losses(self) -> None:
+        """Log and hand over the losses that have ended since the last call."""
+        for loss in self.engine.losses():
+            venue_name, native = self.engine.instruments[loss.instrument]
+            what = (venue_name, native, loss.record.name.lower(), loss.cause)
+            lasted_s = (loss.first_good_ts - loss.last_good_ts) / 1e9
+            _log.info("%s: %s: %ss may be missing (%s), for %.3f s", *what, lasted_s)
+            self._tell("on_loss", self.on_loss, loss)
+
+    def _log_message_error(self, session: Session, line: Line, error: MessageError) -> None:
         """Log a lost message, unless so many of its kind came that the log would drown."""
         name = session.venue.name
         self._message_errors[name, error.code] += 1
@@ -299,7 +342,7 @@ class Runtime:
             symbol,
             error,
             count,
-            session.line.error_count,
+            line.error_count,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -310,6 +353,7 @@ class Runtime:
         ids = {(i.venue, i.symbol): n for n, i in enumerate(self.instruments)}
         return {
             "venues": list(self.config.venues),
+            "lines": [{"venue": s.venue.name, "group": line.group} for s, line in self._lines()],
             "instruments": [
                 {"id": n, "venue": i.venue, "symbol": i.native, "multiplier": 1.0}
                 for n, i in enumerate(self.instruments)
@@ -329,6 +373,7 @@ class Runtime:
             "open_net_bps": self.config.open_net_bps,
             "close_net_bps": self.config.close_net_bps,
             "liveness_limit_s": {n: v.liveness_limit_s for n, v in self.config.venues.items()},
+            "data_limit_s": {n: v.data_limit_s for n, v in self.config.venues.items()},
         }
 
 

@@ -17,10 +17,13 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any, TypeVar
+
+from .budget import ConnectBudget
 
 __all__ = [
     "Seam",
@@ -118,6 +121,11 @@ class Seam:
 
     has_sockets = False
 
+    @cached_property
+    def connect_budget(self) -> ConnectBudget:
+        """What admits connects by this seam's clock."""
+        return ConnectBudget()
+
     def time_ns(self) -> int:
         """Return UTC in ns, for stamps only."""
         raise NotImplementedError
@@ -178,9 +186,14 @@ class Seam:
 
 
 class System(Seam):
-    """The real world: the system's clocks and the running event loop."""
+    """The real world: the system's clocks and the running event loop.
+
+    Attributes:
+        connect_budget: one for the process, whatever number of loops and threads connects.
+    """
 
     has_sockets = True
+    connect_budget = ConnectBudget()
 
     def __init__(self) -> None:
         self._random = random.SystemRandom()

@@ -1,92 +1,44 @@
-"""One connection's life: connect, upgrade, subscribe, live, back off — as a table of states.
+"""One place of a venue, kept connected: back-off, budget, replacement.
 
 Rules:
 1. Back-off is exponential, capped, with full jitter: a delay is uniform in
    [0, min(cap, base * 2**attempts)]. It starts again only after a minute of good health.
    A reconnect that the venue asked for is no failure, once in such a row; see :class:`Backoff`.
-2. Every subscription is acknowledged or refused by name, or the connection is given up in time;
-   one whose subscriptions were all refused, or refused without saying which, is given up at once.
-3. Any byte received is life; a connection without one for the venue's limit is dropped. A quiet
-   one is asked for a byte before the engine would take its prices for stale, where that is after
-   2 s or later: nobody is asked before a second of silence.
-4. Whatever ends a connection, its line is lost first, so that nothing stale stays readable.
-5. Stopping breaks off whatever is waited for; only a venue's goodbye gets a second.
+   It never ends: there is no last try.
+2. No connect begins before the process's budget and the venue's admit it.
+3. Where the venue's data can be merged, a connection that the venue will end is replaced before
+   it does: another one is made on the second line, and only when that carries everything is the
+   first one closed. It is due when the venue says so, or shortly before the age at which it ends
+   every connection.
+4. Stopping breaks off whatever is waited for; only a venue's goodbye gets a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 import math
-import re
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .codec import encode_frame
-from .errors import SubscriptionError, UsageError, VenueError
-from .handshake import ClientHandshake, parse_url, url_shown
+from .errors import UsageError, VenueError
+from .handshake import parse_url, url_shown
 from .line import Line
-from .receive import LineProtocol, Resumption, connect
+from .link import TRANSITIONS, Event, Link, LinkTerms, State
+from .receive import Resumption
 from .seam import Seam, is_loopback
-from .venue import Answer, Control, Record, Venue
+from .venue import Record, Venue
 
-__all__ = ["Backoff", "Event", "Session", "SessionObserver", "State", "tls_context"]
+__all__ = ["TRANSITIONS", "Backoff", "Event", "Session", "SessionObserver", "State", "tls_context"]
 
 _log = logging.getLogger("crosswire.session")
 
-CONNECT_LIMIT_S = 10.0
-ACK_LIMIT_S = 10.0
-CLOSE_LIMIT_S = 1.0
 HEALTHY_S = 60.0
-PING_GAP_MIN_S = 1.0
-"""Least silence before a ping, and so least time between two: with a subscription at most every
-``Venue.message_gap_s`` and pongs only as answers, which end the silence, a connection sends at most
-5 messages in a second, pings and pongs counted. That is what the strictest of the venues takes;
-each says its limits beside its ``Heartbeat``."""
-
-TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
-_WORD = re.compile(r"[\w@-](?:[\w.@-]*[\w@-])?")
-"""A word of a request or of a refusal; a full stop behind it is none of it."""
-
-
-class State(enum.Enum):
-    """Where a connection is in its life."""
-
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    UPGRADING = "upgrading"
-    SUBSCRIBING = "subscribing"
-    LIVE = "live"
-    BACKING_OFF = "backing-off"
-    STOPPED = "stopped"
-
-
-class Event(enum.Enum):
-    """What moves a connection from one state to the next."""
-
-    START = "start"
-    CONNECTED = "connected"
-    UPGRADED = "upgraded"
-    ACKNOWLEDGED = "acknowledged"
-    FAILED = "failed"
-    STOP = "stop"
-
-
-TRANSITIONS: dict[tuple[State, Event], State] = {
-    (State.IDLE, Event.START): State.CONNECTING,
-    (State.BACKING_OFF, Event.START): State.CONNECTING,
-    (State.CONNECTING, Event.CONNECTED): State.UPGRADING,
-    (State.UPGRADING, Event.UPGRADED): State.SUBSCRIBING,
-    (State.SUBSCRIBING, Event.ACKNOWLEDGED): State.LIVE,
-    (State.CONNECTING, Event.FAILED): State.BACKING_OFF,
-    (State.UPGRADING, Event.FAILED): State.BACKING_OFF,
-    (State.SUBSCRIBING, Event.FAILED): State.BACKING_OFF,
-    (State.LIVE, Event.FAILED): State.BACKING_OFF,
-    **{(state, Event.STOP): State.STOPPED for state in State},
-}
+RELIEF_SHARE = (0.90, 0.97)
+"""Of the age at which a venue ends a connection: when it is replaced, at random, so that those
+that were made together are not replaced together."""
 
 
 def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
@@ -144,11 +96,14 @@ class Backoff:
 class SessionObserver(Protocol):
     """What a session tells whoever runs it."""
 
-    def on_opened(self, session: Session, ts: int, mono: int) -> None:
-        """The line was opened; no byte of it has been parsed."""
+    def on_opened(self, session: Session, line: Line, ts: int, mono: int) -> None:
+        """A line was opened; no byte of it has been parsed."""
 
-    def on_lost(self, session: Session, ts: int, mono: int, reason: str) -> None:
-        """The line is about to be lost."""
+    def on_covered(self, session: Session, line: Line, ts: int, mono: int) -> None:
+        """A line is about to be said to carry all that its twins do."""
+
+    def on_lost(self, session: Session, line: Line, ts: int, mono: int, reason: str) -> None:
+        """A line is about to be lost."""
 
     def on_state(self, session: Session) -> None:
         """The state has changed."""
@@ -156,7 +111,7 @@ class SessionObserver(Protocol):
 
 @dataclass
 class Session:
-    """Keeps one line of a venue connected and subscribed.
+    """Keeps one place of a venue connected and subscribed.
 
     Args:
         venue: the venue.
@@ -169,11 +124,15 @@ class Session:
         insecure: allow ``ws`` off loopback.
         liveness_limit_s: silence after which the engine takes the line's prices for stale; half
             of it is when the venue is asked for a sign of life, if its own time is not earlier.
+        spare: a second line of the same group, for the connection that relieves another; without
+            one a connection is left before the next is made.
+        has_twins: both lines are of a group.
 
     Attributes:
-        state: where the connection is in its life.
         connects, losses: upgrades that succeeded, and those of them that ended unasked.
+        reliefs: connections that another one took over from before they ended.
         refused: what the newest connection's venue refused, each as ``request: reason``.
+        late: its subscriptions that were acknowledged late, or not yet, after 3 s.
         last_error: why the last attempt or connection ended, in words.
     """
 
@@ -187,11 +146,14 @@ class Session:
     insecure: bool = False
     backoff: Backoff = field(default_factory=Backoff)
     liveness_limit_s: float = math.inf
+    spare: Line | None = None
+    has_twins: bool = False
 
-    state: State = State.IDLE
     connects: int = 0
     losses: int = 0
+    reliefs: int = 0
     refused: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
     last_error: str = ""
 
     def __post_init__(self) -> None:
@@ -203,24 +165,38 @@ class Session:
             )
         if url.secure and self.tls is None:
             raise UsageError(f"{url_shown(self.url)}: wss needs a TLS context")
-        self._context = self.tls if url.secure else None
-        self._resumption = Resumption()
-        self._protocol: LineProtocol | None = None
-        self._closing: list[LineProtocol] = []
-        self._is_open = False
-        self._request = 0
-        self._requested = 0
-        self._pending: set[str] = set()
-        self._denied = 0
-        self._nameless_refusal: str | None = None
-        self._farewell: str | None = None
-        self._answer = asyncio.Event()
+        self._terms = LinkTerms(
+            self.venue,
+            self.streams,
+            self.url,
+            self.tls if url.secure else None,
+            Resumption(),
+            self.liveness_limit_s,
+            self.has_twins,
+        )
+        self._lines = [self.line] if self.spare is None else [self.line, self.spare]
+        self._link: Link | None = None
+        self._next: Link | None = None
+        self._tasks: dict[Link, asyncio.Task[None]] = {}
+        self._due: dict[Link, asyncio.TimerHandle] = {}
+        self._closing: list[Link] = []
+        self._relief: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._rest = self._told = State.IDLE
+        self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
-        self._heard_at = 0
-        self._heard_bytes = 0
-        self.line.on_control = self._on_control
+
+    @property
+    def state(self) -> State:
+        """Where the connection that carries the streams is in its life, or why there is none."""
+        return self._rest if self._link is None else self._link.state
+
+    @property
+    def lines(self) -> list[Line]:
+        """Its lines: the first, and the spare where there is one."""
+        return list(self._lines)
 
     # ---- life
 
@@ -232,43 +208,41 @@ class Session:
         self._ended.clear()
         try:
             while not self._stopping.is_set():
-                self._move(Event.START)
-                try:
-                    await self._connect_once()
-                except (OSError, VenueError) as error:  # a TimeoutError is an OSError
-                    if not self._stopping.is_set():
-                        where = (self.venue.name, self._host, self._port)
-                        _log.warning("%s at %s:%d: %s", *where, self._note(error))
+                await self._unless_stopped(self._admit())
                 if not self._stopping.is_set():
-                    self._move(Event.FAILED)
-                    await self._unless_stopped(self.seam.sleep(self._delay()))
+                    self._link = self._make()
+                    self._note_state()
+                    delay_s = await self._carry()
+                if not self._stopping.is_set():
+                    self._rest = State.BACKING_OFF
+                    self._note_state()
+                    await self._unless_stopped(self.seam.sleep(delay_s))
+            if self._link:
+                await self._link.say_goodbye()
         finally:
-            for closing in self._closing:
-                closing.abort()
-            self._ended.set()
-            self._move(Event.STOP)
-
-    def _delay(self) -> float:
-        """Return how long to wait before the next connect, in seconds."""
-        next_delay = (
-            self.backoff.next_delay if self._farewell is None else self.backoff.invited_delay
-        )
-        return next_delay(self.seam.uniform)
+            await self._end()
 
     async def stop(self) -> None:
         """Close the connection, with a close frame where one is open, and end :meth:`run`."""
         self._stopping.set()
-        protocol = self._protocol
-        if protocol and self.state in (State.SUBSCRIBING, State.LIVE):
-            self._send(CLOSE, (1000).to_bytes(2, "big"))
-            protocol.close()
-            try:
-                async with self.seam.timeout(CLOSE_LIMIT_S):
-                    await asyncio.shield(protocol.ended)
-            except TimeoutError:
-                protocol.abort()
         await self._ended.wait()
-        self._move(Event.STOP)
+        self._rest = State.STOPPED
+        self._note_state()
+
+    async def _end(self) -> None:
+        """Let go of everything, at once."""
+        tasks = [*self._tasks.values(), *([self._relief] if self._relief else [])]
+        for task in tasks:
+            task.cancel()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            for link in self._closing:
+                link.abort()
+            self._link = None
+            self._rest = State.STOPPED
+            self._ended.set()
+            self._note_state()
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something, and break it off as soon as :meth:`stop` is called."""
@@ -283,234 +257,151 @@ class Session:
             stopping.cancel()
             await asyncio.gather(task, stopping, return_exceptions=True)
 
-    def _move(self, event: Event) -> None:
-        new = TRANSITIONS.get((self.state, event))
-        if new is None:
-            raise RuntimeError(f"session of {self.venue.name}: {event.value} in {self.state.value}")
-        if new is not self.state:
-            self.state = new
+    async def _admit(self) -> None:
+        """Wait until one more connect may begin."""
+        place = f"{self.venue.name} {self._host}"
+        await self.seam.connect_budget.admit(self.seam, place, self.venue.connect_limit)
+
+    def _note_state(self) -> None:
+        if self.state is not self._told:
+            self._told = self.state
             self.observer.on_state(self)
 
-    def _note(self, error: Exception) -> str:
-        self.last_error = f"{type(error).__name__}: {error}"
-        return self.last_error
+    def look(self, stale: Iterable[int]) -> None:
+        """Take note of the instruments that the engine calls stale, whenever time was let pass."""
+        if self._link:
+            self._link.look(stale)
 
-    async def _connect_once(self) -> None:
-        """One connection from the first packet to the last."""
-        handshake = ClientHandshake(self.url)
-        protocol = self._protocol = LineProtocol(
-            self.line, handshake, self.seam, self._opened, CLOSE_LIMIT_S
-        )
-        self._farewell = None
-        reason = "stopped"
-        try:
-            await self._unless_stopped(self._upgrade(protocol))
-            if not self._stopping.is_set():
-                self._move(Event.UPGRADED)
-                await self._stay(protocol)
-        except (OSError, VenueError) as error:
-            if not self._stopping.is_set():
-                reason = self._note(error)
-            raise
-        finally:
-            self._release(protocol)
-            self._lose(protocol, reason)
+    # ---- one connection after the other
 
-    def _release(self, protocol: LineProtocol) -> None:
-        """Drop a connection; one that was finished gets its time, for the answer it still sends."""
+    def _make(self) -> Link:
+        """Begin a connection on a line that no other one uses."""
+        used = {link.line for link in self._tasks}
+        line = next(line for line in self._lines if line not in used)
+        link = Link(self._terms, line, self.seam, self)
+        self._tasks[link] = asyncio.ensure_future(link.run())
+        self._tasks[link].add_done_callback(lambda task: self._forget(link, task))
+        return link
+
+    def _forget(self, link: Link, task: asyncio.Task[None]) -> None:
+        """A connection has ended. What the venue did is told by whoever waits for it."""
+        del self._tasks[link]
+        if due := self._due.pop(link, None):
+            due.cancel()
         self._closing = [other for other in self._closing if other.is_closing]
-        if protocol.is_closing:
-            self._closing.append(protocol)
-        else:
-            protocol.abort()
+        if link.is_closing:
+            self._closing.append(link)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, OSError | VenueError):
+            self._failure = error
+        elif error is not None and not self._stopping.is_set():
+            self.last_error = f"{type(error).__name__}: {error}"
+            where = (self.venue.name, self._host, self._port)
+            _log.warning("%s at %s:%d: %s", *where, self.last_error)
+        self._changed.set()
 
-    async def _upgrade(self, protocol: LineProtocol) -> None:
-        """Connect and have the upgrade answered, both within the limit."""
-        try:
-            async with self.seam.timeout(CONNECT_LIMIT_S):
-                await connect(
-                    self.seam,
-                    lambda: protocol,
-                    self._host,
-                    self._port,
-                    self._context,
-                    self._resumption,
-                )
-                self._move(Event.CONNECTED)
-                await asyncio.shield(protocol.upgraded)
-        except TimeoutError as error:
-            words = str(error) or f"still {self.state.value} after {CONNECT_LIMIT_S:g} s"
-            raise TimeoutError(words) from None
+    async def _carry(self) -> float:
+        """Stay connected; returns, once no connection is left, how long to wait before the next."""
+        delay_s = 0.0
+        while self._link and not self._stopping.is_set():
+            link = self._link
+            self._changed.clear()
+            if link in self._tasks:
+                await self._unless_stopped(self._until_changed())
+            if self._failure:
+                raise self._failure
+            if link in self._tasks or self._link is not link:
+                continue
+            delay_s = self._delay_after(link)
+            self._take_over(self._next)
+        return delay_s
 
-    def _opened(self, ts: int, mono: int) -> None:
+    async def _until_changed(self) -> None:
+        await self._changed.wait()
+
+    def _delay_after(self, link: Link) -> float:
+        """Return how long to wait before the next connect, in seconds."""
+        age_ns = self.seam.monotonic_ns() - link.opened_mono
+        if link.opened_mono and age_ns >= HEALTHY_S * 1e9:
+            self.backoff.reset()
+        if self._next:
+            return 0.0  # one is under way
+        invited = link.is_dismissed
+        delay = self.backoff.invited_delay if invited else self.backoff.next_delay
+        return delay(self.seam.uniform)
+
+    # ---- one connection in the place of another
+
+    def _take_over(self, link: Link | None) -> None:
+        """From now on a connection carries the streams, if there is one."""
+        self._link, self._next = link, None
+        if link:
+            self.refused, self.late = link.refused, link.late
+            self._note_state()
+        elif self._relief:
+            self._relief.cancel()
+
+    def _start_relief(self, link: Link) -> None:
+        if link is self._link and (self._relief is None or self._relief.done()):
+            self._relief = asyncio.ensure_future(self._relieve(link))
+            self._relief.add_done_callback(self._forget_relief)
+
+    def _forget_relief(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._failure = task.exception() or self._failure
+            self._changed.set()
+
+    async def _relieve(self, old: Link) -> None:
+        """Make another connection, for as long as the old one lasts, and let it take over when it
+        carries everything. Should the old one end before, the new one has its place at once."""
+        delay = self.backoff.invited_delay
+        while True:
+            await self.seam.sleep(delay(self.seam.uniform))
+            await self._admit()
+            while len(self._tasks) >= len(self._lines):  # an older one is on its way down
+                await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+            if self._link is not old:
+                return
+            new = self._next = self._make()
+            task = self._tasks[new]
+            await asyncio.wait({task, new.settled}, return_when=asyncio.FIRST_COMPLETED)
+            if self._next is not new:
+                return
+            if not task.done() and not new.settled.cancelled():
+                if len(new.refused) <= len(old.refused):
+                    self.reliefs += 1
+                    self._take_over(new)
+                    old.relieve()
+                    return
+                new.relieve()
+            self._next = None
+            await asyncio.wait({task})
+            delay = self.backoff.next_delay
+
+    # ---- what connections tell
+
+    def on_link_opened(self, link: Link, ts: int, mono: int) -> None:
         self.connects += 1
-        self._is_open = True
-        self._heard_at = mono
-        self._heard_bytes = self.line.byte_count
-        self.observer.on_opened(self, ts, mono)
+        if link is self._link:
+            self.refused, self.late = link.refused, link.late
+        if self.spare and math.isfinite(self.venue.life_s):
+            age_s = self.venue.life_s * self.seam.uniform(*RELIEF_SHARE)
+            self._due[link] = self.seam.later(age_s, lambda: self._start_relief(link))
+        self.observer.on_opened(self, link.line, ts, mono)
 
-    def _lose(self, protocol: LineProtocol, reason: str) -> None:
-        """Take the line down, once per opened connection."""
-        protocol.upgraded.cancel()
-        if not self._is_open:
-            return
-        self._is_open = False
-        ts, mono = self.seam.time_ns(), self.seam.monotonic_ns()
-        self.losses += not self._stopping.is_set()
-        try:
-            self.observer.on_lost(self, ts, mono, reason)
-        finally:
-            self.line.lose(ts, mono)
+    def on_link_covered(self, link: Link, ts: int, mono: int) -> None:
+        self.observer.on_covered(self, link.line, ts, mono)
 
-    async def _stay(self, protocol: LineProtocol) -> None:
-        """Subscribe, then watch until the connection ends."""
-        opened = self.seam.monotonic_ns()
-        watch = asyncio.ensure_future(self._watch(protocol))
-        subscribe = asyncio.ensure_future(self._subscribe())
-        try:
-            waiting: set[asyncio.Future[Any]] = {watch, subscribe, protocol.ended}
-            while not (watch.done() or protocol.ended.done()):
-                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if subscribe in done:
-                    subscribe.result()
-                    self._move(Event.ACKNOWLEDGED)
-            if watch.done():
-                watch.result()
-            raise self._end_of(protocol)
-        finally:
-            watch.cancel()
-            subscribe.cancel()
-            await asyncio.gather(watch, subscribe, return_exceptions=True)
-            if self.seam.monotonic_ns() - opened >= HEALTHY_S * 1e9:
-                self.backoff.reset()
+    def on_link_lost(self, link: Link, ts: int, mono: int, reason: str) -> None:
+        self.losses += not (self._stopping.is_set() or link.is_told_to_end)
+        self.observer.on_lost(self, link.line, ts, mono, reason)
 
-    def _end_of(self, protocol: LineProtocol) -> Exception:
-        """Say why the connection ended."""
-        error = protocol.ended.result() if protocol.ended.done() else None
-        if error is not None:
-            return error if isinstance(error, OSError | VenueError) else OSError(str(error))
-        if self._farewell is not None:
-            return ConnectionError(f"the venue asked to reconnect: {self._farewell}")
-        text = "closed by the venue" if self.line.is_closed else "cut by the venue"
-        return ConnectionError(text)
+    def on_link_state(self, link: Link) -> None:
+        if link is self._link and link.state is not State.CLOSED:
+            self._note_state()
 
-    # ---- subscriptions
-
-    async def _subscribe(self) -> None:
-        """Send every subscription, paced, and wait until each is answered."""
-        names = [self.venue.stream(native, record) for native, record in self.streams]
-        size = self.venue.subscribe_max
-        self._pending.clear()
-        self.refused.clear()
-        self._requested = self._denied = 0
-        self._nameless_refusal = None
-        for first in range(0, len(names), size):
-            if first:
-                await self.seam.sleep(self.venue.message_gap_s)
-            self._request += 1
-            for request, text in self.venue.subscribe(names[first : first + size], self._request):
-                self._pending.add(request)
-                self._requested += 1
-                if text:
-                    self._send(TEXT, text.encode())
-        try:
-            async with self.seam.timeout(ACK_LIMIT_S):
-                while self._pending and self._nameless_refusal is None:
-                    self._answer.clear()
-                    await self._answer.wait()
-        except TimeoutError:
-            missing = ", ".join(sorted(self._pending))
-            raise SubscriptionError("subscription-unanswered", 0, missing) from None
-        if self._nameless_refusal is not None:
-            raise SubscriptionError("subscription-refused", 0, self._nameless_refusal)
-        if self._requested and self._denied == self._requested:
-            raise SubscriptionError("subscription-refused", 0, "; ".join(self.refused))
-
-    def _answered(self, answer: Answer) -> None:
-        if answer.control is Control.REFUSED:
-            self._refuse(answer)
-        self._pending.discard(answer.request)
-        self._answer.set()
-
-    def _refuse(self, answer: Answer) -> None:
-        """Take a refusal for the pending requests that it is about. Without a request id these are
-        the ones that its text names, or the only one there is; else nobody knows which."""
-        text = answer.text[:200]
-        _log.error("%s refused %s: %s", self.venue.name, answer.request or "a request", text)
-        requests = {answer.request} if answer.request else self._named_in(answer.text)
-        requests &= self._pending
-        if not (requests or answer.request):
-            if len(self._pending) == 1:
-                requests = set(self._pending)
-            elif self._pending:
-                self._nameless_refusal = text
-        self.refused += [f"{request}: {text}" for request in sorted(requests)]
-        self._denied += len(requests)
-        self._pending -= requests
-
-    def _named_in(self, text: str) -> set[str]:
-        """Return the pending requests all words of which stand in a text; a number is no name."""
-        words = set(_WORD.findall(text))
-        return {
-            request
-            for request in self._pending
-            if not request.isdecimal() and words.issuperset(_WORD.findall(request))
-        }
-
-    # ---- control messages
-
-    def _send(self, opcode: int, payload: bytes) -> None:
-        if self._protocol:
-            self._protocol.write(encode_frame(opcode, payload, self.seam.random_bytes(4)))
-
-    def _on_control(self, opcode: int, payload: bytes) -> None:
-        if opcode == PING:
-            self._send(PONG, payload)
-        elif opcode == CLOSE:
-            self._send(CLOSE, payload[:2])
-        elif opcode == TEXT:
-            self._on_message(payload.decode())
-
-    def _on_message(self, text: str) -> None:
-        answer = self.venue.understand(text)
-        match answer.control:
-            case Control.ACK | Control.REFUSED:
-                self._answered(answer)
-            case Control.GOING_AWAY:
-                if self._protocol and not self._protocol.ended.done():
-                    self._farewell = answer.text[:200]
-                    self._protocol.finish()
-            case Control.NOTICE:
-                _log.info("%s: %s", self.venue.name, answer.text)
-            case Control.UNKNOWN:
-                self.line.reject()
-                _log.warning("%s sent an unknown message: %.200s", self.venue.name, text)
-            case Control.PONG:
-                pass
-
-    # ---- heartbeat
-
-    async def _watch(self, protocol: LineProtocol) -> None:
-        """Ping when nothing was heard, and give up when nothing was heard for too long.
-
-        A silence is asked about once, so pings are never closer than the silence that calls for
-        one, and the answer comes while prices are still alive: the look after half of the
-        liveness limit is at most an eighth of it late.
-        """
-        beat = self.venue.heartbeat
-        idle_s = min(beat.idle_s, max(self.liveness_limit_s / 2, PING_GAP_MIN_S))
-        asked = False
-        while not protocol.ended.done():
-            await self.seam.sleep(min(idle_s, beat.limit_s) / 4)
-            now = self.seam.monotonic_ns()
-            if self.line.byte_count != self._heard_bytes:
-                self._heard_bytes, self._heard_at, asked = self.line.byte_count, now, False
-            silent_s = (now - self._heard_at) / 1e9
-            if silent_s >= beat.limit_s:
-                raise TimeoutError(f"no byte for {silent_s:.1f} s")
-            if silent_s >= idle_s and not asked:
-                asked = True
-                if beat.text is None:
-                    self._send(PING, b"")
-                else:
-                    self._send(TEXT, beat.text.encode())
+    def on_farewell(self, link: Link) -> bool:
+        if self.spare is None or link is not self._link:
+            return False
+        self._start_relief(link)
+        return True
