@@ -252,7 +252,7 @@ uint32_t cw_engine_distrust(cw_engine *self, uint16_t line, uint32_t instrument)
     }
     self->now.ts_exch = 0;
     if (instrument >= self->books.count) cw_engine_adopt(self, instrument, line);
-    self->streams[instrument].joins[pulse->member] = 0;
+    if (pulse->group) self->streams[instrument].joins[pulse->member] = 0;
     if (!cw_engine_has_twin(self, line)) lose_streams(self, instrument, line);
     cw_top_invalidate(&self->books, instrument);
     return cw_crosses_close(&self->crosses, &self->books, instrument, CW_CLOSE_GATE, &self->now,

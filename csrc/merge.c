@@ -42,8 +42,9 @@ void cw_engine_cover(cw_engine *self, uint16_t line, int64_t ts_now, int64_t mon
     pulse->covers_from = self->now.mono_rx;
 }
 
-static int is_alive(const cw_engine *self, const cw_pulse *pulse) {
-    return pulse->is_open && pulse->is_live && self->now.mono_rx <= cw_pulse_end(pulse);
+/* 1 when a line covers, so that it is open, and has not been silent for too long as of now. */
+static int is_carrying(const cw_engine *self, const cw_pulse *pulse) {
+    return pulse->is_covering && pulse->is_live && self->now.mono_rx <= cw_pulse_end(pulse);
 }
 
 /* Another line of the group that missed nothing since the last byte of this one, or CW_NO_LINE. */
@@ -51,8 +52,7 @@ static uint16_t twin_of(const cw_engine *self, uint16_t line) {
     const cw_pulse *from = &self->pulses[line];
     for (uint32_t i = 0; i < from->member_count; i++) {
         const cw_pulse *to = &self->pulses[from->members[i]];
-        if (to != from && to->is_covering && to->covers_from < from->last_mono &&
-            is_alive(self, to))
+        if (to != from && is_carrying(self, to) && to->covers_from < from->last_mono)
             return from->members[i];
     }
     return CW_NO_LINE;
@@ -118,7 +118,7 @@ static void win(cw_engine *self, const cw_pulse *pulse) {
     for (uint32_t i = 0; i < pulse->member_count; i++) {
         const cw_pulse *other = &self->pulses[pulse->members[i]];
         places |= 1u << other->place;
-        if (other->is_covering && is_alive(self, other)) carried |= 1u << other->place;
+        if (is_carrying(self, other)) carried |= 1u << other->place;
     }
     pulse->merged->gaps_filled += (places & ~carried) != 0;
 }

@@ -98,7 +98,7 @@ void cw_watch_lose_trades(cw_engine *self, uint32_t instrument, uint16_t line,
 
 void cw_watch_trade(cw_engine *self, const cw_trade *trade) {
     cw_loss loss;
-    if (!cw_watch_open_loss(self, trade->instrument, CW_TRADE, &loss)) return;
+    (void)cw_watch_open_loss(self, trade->instrument, CW_TRADE, &loss); /* there is one */
     loss.first_good_ts = trade->ts_rx;
     loss.first_seq = trade->trade_id;
     cw_losses_put(&self->losses, &loss);

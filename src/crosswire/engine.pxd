@@ -33,4 +33,5 @@ cdef class Engine:
     cdef int _note_failure(self, str what) except -1
 
 
+cdef uint32_t within(str name, object value, uint32_t least, uint32_t most) except? 0
 cdef dict quantiles_of(const cw_histogram *h)

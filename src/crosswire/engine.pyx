@@ -81,7 +81,7 @@ cdef cw_level _level_of(object isa) except *:
     return _ISA[isa]
 
 
-cdef uint32_t _within(str name, object value, uint32_t least, uint32_t most) except? 0:
+cdef uint32_t within(str name, object value, uint32_t least, uint32_t most) except? 0:
     """A whole number within its bounds, or a UsageError that names both."""
     try:
         number = index(value)
@@ -127,12 +127,12 @@ cdef class Engine:
                   signals_max=65536, rows_max=4096, isa=None, bint takes_unknown=False,
                   bint latest_only=False, bint is_timed=False):
         cdef cw_limits limits
-        limits.instruments = _within("instruments_max", instruments_max, 1, 1 << 20)
-        limits.pairs = _within("pairs_max", pairs_max, 0, 1 << 22)
-        limits.lines = _within("lines_max", lines_max, 1, 65534)
-        limits.venues = _within("venues_max", venues_max, 1, 256)
-        limits.signals = _within("signals_max", signals_max, 1, 1 << 24)
-        self.rows_max = _within("rows_max", rows_max, 1, 1 << 24)
+        limits.instruments = within("instruments_max", instruments_max, 1, 1 << 20)
+        limits.pairs = within("pairs_max", pairs_max, 0, 1 << 22)
+        limits.lines = within("lines_max", lines_max, 1, 65534)
+        limits.venues = within("venues_max", venues_max, 1, 256)
+        limits.signals = within("signals_max", signals_max, 1, 1 << 24)
+        self.rows_max = within("rows_max", rows_max, 1, 1 << 24)
         cdef size_t size = cw_engine_size(&limits)
         if size == 0:
             raise UsageError(f"signals_max must be a power of two, not {signals_max}")

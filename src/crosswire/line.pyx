@@ -9,7 +9,7 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from crosswire.engine cimport Engine, quantiles_of
+from crosswire.engine cimport Engine, quantiles_of, within
 from crosswire.kernels.base cimport (
     CW_E_FIRST, CW_E_MESSAGE_UNKNOWN, CW_FULL, CW_OK, CW_TAKEN, cw_code_name, cw_code_text,
 )
@@ -138,13 +138,12 @@ cdef class Line:
     cdef int _group_id(self, Engine engine, str venue, uint16_t venue_id, object group,
                        object place) except -1:
         """The number of a group that this line may join, or a UsageError that says why not."""
-        if not 0 <= group <= 65535:
-            raise UsageError(f"a group is 0 or within 1..65535, not {group}")
-        if group == 0:
+        cdef uint16_t number = <uint16_t>within("group", group, 0, 65535)
+        if number == 0:
             return 0
-        if not (place is None or 0 <= place < CW_GROUP_LINES):
-            raise UsageError(f"a place is within 0..{CW_GROUP_LINES - 1}, not {place}")
-        cdef int code = cw_group_check(engine.c, venue_id, group)
+        if place is not None:
+            within("place", place, 0, CW_GROUP_LINES - 1)
+        cdef int code = cw_group_check(engine.c, venue_id, number)
         if code == CW_FULL:
             raise UsageError(f"group {group} has {CW_GROUP_LINES} lines, which is the most")
         if code == CW_TAKEN:
@@ -152,7 +151,7 @@ cdef class Line:
         if code != CW_OK:
             raise UsageError(f"{venue!r} can have no group: its quotes have no key that two "
                              "connections share")
-        return group
+        return number
 
     def __dealloc__(self):
         if self.c is not NULL:

@@ -317,6 +317,43 @@ static void test_a_line_that_is_open_again_does_not_carry_what_it_carried_before
     CHECK_EQ(top_of(a)->seq, 8);
 }
 
+/* What stood there before the line was opened again is lost, and no twin brings it back. */
+static void test_what_an_earlier_connection_brought_does_not_go_over(void) {
+    begin(CW_MERGE_SEQ, 2);
+    CHECK_EQ(quote(0, a, 99, 10), 0);
+    CHECK_EQ(trade(0, 5), 1);
+    CHECK_EQ(cw_engine_lose_line(engine, 0, 2, 2), 0);
+    cw_engine_open_line(engine, 0, 3, 3);
+    cw_engine_cover(engine, 1, 3, 3);
+    pass(4);
+    CHECK_EQ(quote(0, b, 99, 11), 0);
+    CHECK_EQ(cw_engine_lose_line(engine, 0, 5, 5), 0);
+    CHECK(is_readable(b));
+    CHECK(!is_readable(a));
+    CHECK_EQ(top_of(a)->line, 0);
+    CHECK_EQ(engine->streams[a].trade_line, 0);
+}
+
+static void test_what_others_carry_does_not_go_over(void) {
+    begin_covered();
+    CHECK_EQ(quote(5, b, 99, 11), 0);
+    cw_engine_hear(engine, 5);
+    CHECK_EQ(trade(1, 5), 1);
+    CHECK_EQ(cw_engine_lose_line(engine, 0, 5, 5), 0);
+    CHECK_EQ(top_of(b)->line, 5);
+    CHECK_EQ(engine->streams[a].trade_line, 1);
+}
+
+static void test_a_line_that_has_been_silent_does_not_count_as_covering(void) {
+    begin_covered();
+    CHECK_EQ(merged[0].gaps_filled, 0);
+    pass(90);
+    cw_engine_hear(engine, 0);
+    CHECK_EQ(cw_engine_advance(engine, 150, 150), 0);
+    CHECK_EQ(quote(0, a, 99, 11), 0);
+    CHECK_EQ(merged[0].gaps_filled, 1);
+}
+
 /* ---- trades ---- */
 
 static void test_each_trade_is_handed_over_once(void) {
@@ -414,6 +451,9 @@ int main(void) {
     RUN(test_covering_twice_counts_from_the_first);
     RUN(test_a_distrusted_top_is_valid_again_by_a_newer_quote_of_any_line);
     RUN(test_a_distrusted_top_is_not_healed_by_going_over);
+    RUN(test_what_an_earlier_connection_brought_does_not_go_over);
+    RUN(test_what_others_carry_does_not_go_over);
+    RUN(test_a_line_that_has_been_silent_does_not_count_as_covering);
     RUN(test_each_trade_is_handed_over_once);
     RUN(test_a_line_that_is_opened_again_ahead_of_its_twin_hides_nothing);
     RUN(test_a_trade_that_could_not_be_read_is_new_on_the_other_line);

@@ -311,6 +311,21 @@ static void test_a_twin_takes_over_the_deadline(void) {
     CHECK(is_stale(a));
 }
 
+static void test_a_limit_is_of_its_venue(void) {
+    uint16_t other;
+    uint32_t c;
+    begin(DATA, 0);
+    CHECK_EQ(cw_engine_add_venue(engine, &OKX, SILENT, 10.0, 0, &other), CW_OK);
+    CHECK_EQ(cw_engine_add_instrument(engine, other, (const uint8_t *)"C", 1, 10.0, 1.0, &c),
+             CW_OK);
+    engine->pulses[2].venue = other;
+    CHECK_EQ(quote(10, 2, c, 99, 1), 0);
+    CHECK_EQ(quote(10, 0, a, 99, 1), 0);
+    CHECK_EQ(advance(500), 0);
+    CHECK(is_stale(a));
+    CHECK(is_readable(c));
+}
+
 static void test_an_instrument_found_on_the_way_has_its_venue_s_limit(void) {
     begin(DATA, 0);
     cw_engine_adopt(engine, 2, 0);
@@ -447,6 +462,7 @@ int main(void) {
     RUN(test_a_line_that_is_alive_again_may_be_stale);
     RUN(test_a_top_of_an_earlier_connection_is_lost_and_not_stale);
     RUN(test_a_twin_takes_over_the_deadline);
+    RUN(test_a_limit_is_of_its_venue);
     RUN(test_an_instrument_found_on_the_way_has_its_venue_s_limit);
     RUN(test_a_lost_line_s_streams_are_lost_until_their_next_record);
     RUN(test_a_stream_that_brought_nothing_is_not_lost);

@@ -1,8 +1,8 @@
 /* merge.h — lines of one group carry the same streams: what comes first on any of them counts.
  *
  * All lines of a group are of one venue, whose quotes have a key that only rises and is the same on
- * every connection; trades have their ids. A line that carries every stream of its group, and says
- * so, is covering. The top of a line that leaves goes over to a covering twin and stays readable. */
+ * every connection; trades have their ids. An instrument is of one group at most. A line that carries
+ * every stream of its group, and says so, is covering. The top of a line that leaves goes over to a covering twin and stays readable. */
 #ifndef CROSSWIRE_MERGE_H
 #define CROSSWIRE_MERGE_H
 
