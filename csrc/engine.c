@@ -129,19 +129,30 @@ int cw_engine_set_pairs(cw_engine *self, const cw_pair_terms *pairs, uint32_t co
 
 /* ---- lines and time ---- */
 
+/* Streams of a line are lost, unless a message of theirs was and a twin brings it. */
+static void lose_quotes(cw_engine *self, uint32_t instrument, uint16_t line, cw_loss_cause cause) {
+    if (cause != CW_LOSS_MESSAGE ||
+        cw_engine_twin(self, line, self->streams[instrument].quote_joins) == CW_NO_LINE)
+        cw_watch_lose_quotes(self, instrument, line, cause);
+}
+
+static void lose_trades(cw_engine *self, uint32_t instrument, uint16_t line, cw_loss_cause cause) {
+    if (cause != CW_LOSS_MESSAGE ||
+        cw_engine_twin(self, line, self->streams[instrument].trade_joins) == CW_NO_LINE)
+        cw_watch_lose_trades(self, instrument, line, cause);
+}
+
 /* Do something to everything of a line that no twin takes over, and close what was open on it. */
 static uint32_t silence(cw_engine *self, uint16_t line, cw_close_reason reason,
                         cw_loss_cause cause) {
     uint32_t written = 0;
-    int is_declared = cause != CW_LOSS_MESSAGE || !cw_engine_has_twin(self, line);
     if (cause != CW_LOSS_MESSAGE && self->pulses[line].group) cw_engine_hand_over(self, line);
     self->now.ts_exch = 0;
     for (uint32_t i = 0; i < self->books.count; i++) {
         cw_top *top = &self->books.tops[i];
-        if (is_declared && self->streams[i].trade_line == line)
-            cw_watch_lose_trades(self, i, line, cause);
+        if (self->streams[i].trade_line == line) lose_trades(self, i, line, cause);
         if (top->line != line) continue;
-        if (is_declared) cw_watch_lose_quotes(self, i, line, cause);
+        lose_quotes(self, i, line, cause);
         if (cause == CW_LOSS_LOST) top->is_stale = 0; /* it is lost */
         if (cause == CW_LOSS_SILENT) {
             cw_top_set_live(&self->books, i, 0);
@@ -184,7 +195,7 @@ void cw_engine_open_line(cw_engine *self, uint16_t line, int64_t ts_now, int64_t
     cw_engine_move_clock(self, ts_now, mono_now);
     if (pulse->is_open) (void)silence(self, line, CW_CLOSE_LOST, CW_LOSS_LOST);
     pulse->epoch++;
-    pulse->join++;
+    pulse->join_opened = ++pulse->join;
     pulse->is_covering = 0;
     pulse->is_open = pulse->is_live = 1;
     cw_engine_hear(self, line);
@@ -237,23 +248,24 @@ void cw_engine_time_signals(cw_engine *self, uint64_t first) {
     }
 }
 
-/* A message of an instrument that no twin brings was lost. */
-static void lose_streams(cw_engine *self, uint32_t instrument, uint16_t line) {
-    cw_watch_lose_quotes(self, instrument, line, CW_LOSS_MESSAGE);
-    if (self->streams[instrument].trade_line == line)
-        cw_watch_lose_trades(self, instrument, line, CW_LOSS_MESSAGE);
+/* Note that a member of a group lost a message of an instrument. */
+static void note_miss(cw_engine *self, uint32_t instrument, const cw_pulse *pulse) {
+    cw_stream *stream = &self->streams[instrument];
+    stream->trade_joins[pulse->member] = stream->quote_joins[pulse->member] = ~pulse->join;
 }
 
 uint32_t cw_engine_distrust(cw_engine *self, uint16_t line, uint32_t instrument) {
     cw_pulse *pulse = &self->pulses[line];
     if (instrument == CW_NO_INSTRUMENT) {
-        pulse->join++; /* a trade may be missing */
+        pulse->join++; /* something may be missing */
         return silence(self, line, CW_CLOSE_GATE, CW_LOSS_MESSAGE);
     }
     self->now.ts_exch = 0;
     if (instrument >= self->books.count) cw_engine_adopt(self, instrument, line);
-    if (pulse->group) self->streams[instrument].joins[pulse->member] = 0;
-    if (!cw_engine_has_twin(self, line)) lose_streams(self, instrument, line);
+    if (pulse->group) note_miss(self, instrument, pulse);
+    lose_quotes(self, instrument, line, CW_LOSS_MESSAGE);
+    if (self->streams[instrument].trade_line == line)
+        lose_trades(self, instrument, line, CW_LOSS_MESSAGE);
     cw_top_invalidate(&self->books, instrument);
     return cw_crosses_close(&self->crosses, &self->books, instrument, CW_CLOSE_GATE, &self->now,
                             &self->ring);

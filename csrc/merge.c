@@ -47,38 +47,48 @@ static int is_carrying(const cw_engine *self, const cw_pulse *pulse) {
     return pulse->is_covering && pulse->is_live && self->now.mono_rx <= cw_pulse_end(pulse);
 }
 
-/* Another line of the group that missed nothing since the last byte of this one, or CW_NO_LINE. */
-static uint16_t twin_of(const cw_engine *self, uint16_t line) {
+/* 1 when a line lost no message since it was opened or since it last brought the stream. */
+static int is_whole(const cw_pulse *pulse, const uint32_t *joins) {
+    uint32_t join = joins[pulse->member];
+    return join == pulse->join || (pulse->join == pulse->join_opened && join != ~pulse->join);
+}
+
+uint16_t cw_engine_twin(const cw_engine *self, uint16_t line,
+                        const uint32_t joins[CW_GROUP_LINES]) {
     const cw_pulse *from = &self->pulses[line];
     for (uint32_t i = 0; i < from->member_count; i++) {
         const cw_pulse *to = &self->pulses[from->members[i]];
-        if (to != from && is_carrying(self, to) && to->covers_from < from->last_mono)
+        if (to != from && is_carrying(self, to) && to->covers_from < from->last_mono &&
+            is_whole(to, joins))
             return from->members[i];
     }
     return CW_NO_LINE;
 }
 
-int cw_engine_has_twin(const cw_engine *self, uint16_t line) {
-    return twin_of(self, line) != CW_NO_LINE;
+static void hand_over_top(cw_engine *self, uint32_t instrument, uint16_t twin) {
+    cw_top *top = &self->books.tops[instrument];
+    if (twin == CW_NO_LINE) return;
+    top->line = twin;
+    top->epoch = self->pulses[twin].epoch;
+    self->streams[instrument].has_margin = 1; /* the twin did not win it */
+    if (!top->is_live) cw_watch_revive(self, instrument);
+}
+
+static void hand_over_trades(cw_engine *self, uint32_t instrument, uint16_t twin) {
+    if (twin == CW_NO_LINE) return;
+    self->streams[instrument].trade_line = twin;
+    self->streams[instrument].trade_epoch = self->pulses[twin].epoch;
 }
 
 void cw_engine_hand_over(cw_engine *self, uint16_t line) {
-    uint16_t twin = twin_of(self, line);
     uint32_t epoch = self->pulses[line].epoch;
-    if (twin == CW_NO_LINE) return;
     for (uint32_t i = 0; i < self->books.count; i++) {
-        cw_top *top = &self->books.tops[i];
-        cw_stream *stream = &self->streams[i];
-        if (top->line == line && top->epoch == epoch) {
-            top->line = twin;
-            top->epoch = self->pulses[twin].epoch;
-            stream->has_margin = 1; /* the twin did not win it */
-            if (!top->is_live) cw_watch_revive(self, i);
-        }
-        if (stream->trade_line == line && stream->trade_epoch == epoch) {
-            stream->trade_line = twin;
-            stream->trade_epoch = self->pulses[twin].epoch;
-        }
+        const cw_top *top = &self->books.tops[i];
+        const cw_stream *stream = &self->streams[i];
+        if (top->line == line && top->epoch == epoch)
+            hand_over_top(self, i, cw_engine_twin(self, line, stream->quote_joins));
+        if (stream->trade_line == line && stream->trade_epoch == epoch)
+            hand_over_trades(self, i, cw_engine_twin(self, line, stream->trade_joins));
     }
 }
 
@@ -136,6 +146,7 @@ static uint32_t merge_quote(cw_engine *self, uint16_t line, cw_record *row) {
     const cw_pulse *pulse = &self->pulses[line];
     const cw_quote *quote = &row->quote;
     const cw_top *top = &self->books.tops[quote->instrument];
+    self->streams[quote->instrument].quote_joins[pulse->member] = pulse->join;
     if (is_carried(self, top, pulse->group)) {
         int order = compare(top, quote, self->venues[pulse->venue].merge_key);
         if (order <= 0) {

@@ -19,8 +19,8 @@ static void add_hole(cw_stream *self, uint64_t fill, uint64_t end) {
 
 int cw_stream_take_trade(cw_stream *self, uint32_t member, uint32_t join, uint64_t trade_id) {
     uint64_t id = trade_id < UINT64_MAX ? trade_id + 1 : UINT64_MAX;
-    int is_joining = self->joins[member] != join;
-    self->joins[member] = join;
+    int is_joining = self->trade_joins[member] != join;
+    self->trade_joins[member] = join;
     if (id > self->trade_max) {
         if (is_joining) add_hole(self, self->trade_max, id);
         self->trade_max = id;

@@ -51,6 +51,8 @@ class Connection:
     start: int = 0
     at: int = 0
     epoch: int = 0
+    missed: set[int] = field(default_factory=set)
+    """Instruments that a lost message may have been of, and no quote came since."""
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Model:
 
     Attributes:
         owners: which connection carries each instrument's top: (line, epoch), or ``None``.
+        distrusted: instruments whose tops are unreadable until a newer quote.
         keys: number of the quote in each top.
         quotes, trades: what must be handed over, in order.
     """
@@ -68,22 +71,23 @@ class Model:
     keys: list[int] = field(default_factory=lambda: [0, 0])
     quotes: list[Item] = field(default_factory=list)
     trades: list[Item] = field(default_factory=list)
+    distrusted: set[int] = field(default_factory=set)
 
-    def twin(self, line: int, now: int) -> int | None:
+    def twin(self, line: int, now: int, instrument: int) -> int | None:
         """Return another line that has missed nothing since the last byte of this one."""
         for number, other in enumerate(self.lines):
             is_well = other.is_open and other.is_alive and now - other.last <= LIMIT_NS
             is_in_time = other.is_covering and other.covers_from < self.lines[line].last
-            if number != line and is_well and is_in_time:
+            is_whole = instrument not in other.missed
+            if number != line and is_well and is_in_time and is_whole:
                 return number
         return None
 
     def leave(self, line: int, now: int) -> None:
-        twin = self.twin(line, now)
-        if twin is not None:
-            for instrument, owner in enumerate(self.owners):
-                if owner == (line, self.lines[line].epoch):
-                    self.owners[instrument] = (twin, self.lines[twin].epoch)
+        for instrument, owner in enumerate(self.owners):
+            twin = self.twin(line, now, instrument)
+            if twin is not None and owner == (line, self.lines[line].epoch):
+                self.owners[instrument] = (twin, self.lines[twin].epoch)
 
     def lose(self, line: int, now: int) -> None:
         connection = self.lines[line]
@@ -104,15 +108,26 @@ class Model:
             if item not in self.trades:
                 self.trades.append(item)
             return
+        self.lines[line].missed.discard(item.instrument)
         if self.owners[item.instrument] and item.number <= self.keys[item.instrument]:
             return
         self.owners[item.instrument] = (line, self.lines[line].epoch)
         self.keys[item.instrument] = item.number
+        self.distrusted.discard(item.instrument)
         self.quotes.append(item)
+
+    def garbled(self, line: int, instrument: int | None) -> None:
+        missed = {0, 1} if instrument is None else {instrument}
+        self.lines[line].missed |= missed
+        for number in missed:
+            owner = self.owners[number]
+            if instrument is not None or (owner and owner[0] == line):
+                self.distrusted.add(number)
 
     def is_readable(self, instrument: int) -> bool:
         owner = self.owners[instrument]
-        return bool(owner and self.lines[owner[0]].is_alive)
+        is_trusted = instrument not in self.distrusted
+        return bool(owner and self.lines[owner[0]].is_alive and is_trusted)
 
 
 class Feed:
@@ -149,6 +164,7 @@ class Feed:
         connection.last = self.now
         connection.start = connection.at = len(self.published)
         connection.epoch += 1
+        connection.missed = set()
 
     def lose(self, line: int) -> None:
         if self.model.lines[line].is_open:
@@ -176,6 +192,19 @@ class Feed:
             self.model.take(line, item)
         data = b"".join(encode_frame(1, item.text.encode()) for item in items)
         assert not self.lines[line].feed(data, self.now, self.now)
+
+    def garble(self, line: int, is_known: bool) -> None:
+        """Bring one message that cannot be read, with or without its instrument."""
+        connection = self.model.lines[line]
+        items = self.published[connection.at : connection.at + 1]
+        if not (connection.is_open and items):
+            return
+        self.model.pass_time(self.now)
+        connection.at += 1
+        connection.last, connection.is_alive = self.now, True
+        self.model.garbled(line, items[0].instrument if is_known else None)
+        text = items[0].text[:-1] if is_known else "[" + items[0].text
+        assert not self.lines[line].feed(encode_frame(1, text.encode()), self.now, self.now)
 
     def wait(self, ns: int) -> None:
         self.now += ns
@@ -206,12 +235,13 @@ STEPS = st.one_of(
     st.tuples(st.just("read"), st.integers(0, 2), st.integers(1, 6)),
     st.tuples(st.just("read"), st.integers(0, 2), st.integers(1, 6)),
     st.tuples(st.just("wait"), st.sampled_from([600, 950, 1_500])),
+    st.tuples(st.just("garble"), st.integers(0, 2), st.booleans()),
     st.tuples(st.just("cover"), st.integers(0, 2)),
     st.tuples(st.just("open"), st.integers(0, 2)),
     st.tuples(st.just("lose"), st.integers(0, 2)),
 )
 JOINS_MAX = 8
-"""So many openings leave no more holes in the trades of an instrument than are remembered."""
+"""So many openings and lost messages leave no more holes in the trades than are remembered."""
 
 
 class TestAgainstTheModel:
@@ -235,11 +265,11 @@ class TestAgainstTheModel:
             feed.open(line)
         joins = count
         for name, *terms in steps:
-            if name in ("read", "cover", "open", "lose"):
+            if name in ("read", "garble", "cover", "open", "lose"):
                 terms[0] %= count
             feed.wait(1)
-            joins += name == "open"
-            if name != "open" or joins <= JOINS_MAX:
+            joins += name in ("open", "garble")
+            if name not in ("open", "garble") or joins <= JOINS_MAX:
                 getattr(feed, name)(*terms)
             feed.check()
         for line in range(count):

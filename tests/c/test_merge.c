@@ -334,6 +334,40 @@ static void test_what_an_earlier_connection_brought_does_not_go_over(void) {
     CHECK_EQ(engine->streams[a].trade_line, 0);
 }
 
+/* What the twin could not read may have been newer than what stands there: it would never be told. */
+static void test_a_twin_that_lost_a_message_takes_over_once_it_brought_the_stream_again(void) {
+    for (int is_known = 0; is_known < 2; is_known++) {
+        for (int is_heard = 0; is_heard < 2; is_heard++) {
+            check_note("known %d heard %d", is_known, is_heard);
+            begin_covered();
+            CHECK_EQ(quote(1, a, 99, 10), 0);
+            CHECK_EQ(trade(0, 5), 1);
+            CHECK_EQ(trade(1, 5), 0);
+            CHECK_EQ(cw_engine_distrust(engine, 1, is_known ? a : CW_NO_INSTRUMENT), 0);
+            pass(4);
+            CHECK_EQ(quote(0, a, 99, 12), 0);
+            CHECK(is_readable(a));
+            if (is_heard) CHECK_EQ(quote(1, a, 99, 12), 0);
+            if (is_heard) CHECK_EQ(trade(1, 7), 1);
+            if (is_heard) CHECK_EQ(trade(0, 8), 1);
+            CHECK_EQ(cw_engine_lose_line(engine, 0, 5, 5), 0);
+            CHECK_EQ(is_readable(a), is_heard);
+            CHECK_EQ(engine->streams[a].trade_line, is_heard);
+            cw_engine_open_line(engine, 0, 6, 6);
+            cw_engine_cover(engine, 0, 6, 6);
+            pass(7);
+            CHECK_EQ(quote(1, a, 99, 13), 0);
+            cw_engine_open_line(engine, 1, 8, 8); /* its misses are of a connection before */
+            CHECK(is_readable(a));
+            cw_engine_cover(engine, 1, 8, 8);
+            pass(9);
+            cw_engine_hear(engine, 0);
+            CHECK_EQ(cw_engine_lose_line(engine, 0, 10, 10), 0);
+            CHECK(is_readable(a));
+        }
+    }
+}
+
 static void test_what_others_carry_does_not_go_over(void) {
     begin_covered();
     CHECK_EQ(quote(5, b, 99, 11), 0);
@@ -452,6 +486,7 @@ int main(void) {
     RUN(test_a_distrusted_top_is_valid_again_by_a_newer_quote_of_any_line);
     RUN(test_a_distrusted_top_is_not_healed_by_going_over);
     RUN(test_what_an_earlier_connection_brought_does_not_go_over);
+    RUN(test_a_twin_that_lost_a_message_takes_over_once_it_brought_the_stream_again);
     RUN(test_what_others_carry_does_not_go_over);
     RUN(test_a_line_that_has_been_silent_does_not_count_as_covering);
     RUN(test_each_trade_is_handed_over_once);

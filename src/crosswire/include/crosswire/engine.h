@@ -46,6 +46,7 @@ typedef struct cw_pulse {
     cw_merged *merged;   /* of a line in a group */
     uint32_t epoch;
     uint32_t join; /* how often its streams began anew: opened, or a message was lost */
+    uint32_t join_opened; /* what it was when the line was opened */
     uint16_t venue;
     uint16_t group; /* 0: alone */
     uint16_t members[CW_GROUP_LINES]; /* lines of the group, itself included */

@@ -43,12 +43,14 @@ void cw_engine_cover(struct cw_engine *self, uint16_t line, int64_t ts_now, int6
  * it carries goes over to a twin, where there is one. */
 void cw_engine_end_line(struct cw_engine *self, uint16_t line);
 
-/* Give what a line carries to another of its group that is open, alive and was covering before the
- * line's last byte, so that nothing was missed in between; where there is none, nothing changes. */
-void cw_engine_hand_over(struct cw_engine *self, uint16_t line);
+/* Another line of the group that missed nothing of a stream since the last byte of this one: it is
+ * open, alive, was covering before that byte, and lost no message that may have been of the stream
+ * since it last brought it. `joins` are the stream's. CW_NO_LINE when there is none. */
+uint16_t cw_engine_twin(const struct cw_engine *self, uint16_t line,
+                        const uint32_t joins[CW_GROUP_LINES]);
 
-/* 1 when there is such a line. */
-int cw_engine_has_twin(const struct cw_engine *self, uint16_t line);
+/* Give each stream that a line carries to such a twin; what has none is left as it is. */
+void cw_engine_hand_over(struct cw_engine *self, uint16_t line);
 
 /* CW_OK, or why a record of a line in a group cannot be merged: CW_E_KEY_MISSING for a quote without
  * its key, CW_E_TYPE for a trade whose id is no number. */

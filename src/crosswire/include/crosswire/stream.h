@@ -37,7 +37,8 @@ typedef struct cw_stream {
     /* of lines of a group; an id is counted from 1 here, so that 0 is below all */
     uint64_t trade_max;
     cw_hole holes[CW_HOLES];
-    uint32_t joins[CW_GROUP_LINES]; /* per member: its `join` at its last trade */
+    /* per member: its `join` at its last trade and quote; ~join where one was lost since then */
+    uint32_t trade_joins[CW_GROUP_LINES], quote_joins[CW_GROUP_LINES];
 } cw_stream;
 
 /* 1 when a trade was not handed over before, which it is then. `join` counts how often the member's
