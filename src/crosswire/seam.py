@@ -15,9 +15,9 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from threading import Thread
@@ -77,6 +77,46 @@ def start_thread(name: str, work: Callable[[], None]) -> Thread:
     thread = Thread(target=work, name=name, daemon=True)
     thread.start()
     return thread
+
+
+_Place = tuple[int, int, int, str, Any]  # as socket.getaddrinfo has it
+
+
+async def _look_up(host: str, port: int) -> Sequence[_Place]:
+    """Return the addresses of a name, from a thread of its own.
+
+    A lookup cannot be broken off: who gives up leaves the thread to the resolver's own limits. One
+    of the loop's pool would be missed there, and the end of the loop would wait for it.
+    """
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    try:
+        return ask(flags=socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        pass  # a name
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[Sequence[_Place]] = loop.create_future()
+
+    def deliver(places: Sequence[_Place] | Exception) -> None:
+        if found.done():
+            return
+        if isinstance(places, Exception):
+            found.set_exception(places)
+        else:
+            found.set_result(places)
+
+    def work() -> None:
+        places: Sequence[_Place] | Exception
+        try:
+            places = ask()
+        except Exception as error:
+            places = error
+        try:
+            loop.call_soon_threadsafe(deliver, places)
+        except RuntimeError:
+            pass  # the loop was closed: nobody waits
+
+    start_thread("crosswire-lookup", work)
+    return await found
 
 
 def pause_thread(seconds: float) -> None:
@@ -229,10 +269,14 @@ class System(Seam):
     async def open_socket(self, host: str, port: int) -> socket.socket:
         loop = asyncio.get_running_loop()
         errors: list[OSError] = []
-        places = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        places = await _look_up(host, port)
         for number, (family, kind, proto, _, address) in enumerate(places, start=1):
             limit_s = None if number == len(places) else ADDRESS_LIMIT_S
-            sock = socket.socket(family, kind, proto)
+            try:
+                sock = socket.socket(family, kind, proto)
+            except OSError as error:  # a family that this machine does not speak
+                errors.append(error)
+                continue
             try:
                 sock.setblocking(False)
                 for level, name, value in TCP_OPTIONS:

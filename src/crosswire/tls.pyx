@@ -229,6 +229,7 @@ cdef class Spy:
     """
 
     cdef ptr connection
+    cdef object owner  # Python's, once it was checked: the connection lives as long as it does
     cdef readonly str fault
 
     def __cinit__(self):
@@ -265,6 +266,8 @@ cdef class Spy:
         elif (_pending(_lib.SSL_get_wbio(self.connection)) != outgoing.pending or
               _pending(_lib.SSL_get_rbio(self.connection)) != incoming.pending):
             self.fault = "the connection that was made does not use Python's buffers"
+        else:
+            self.owner = ssl_object._sslobj
         return self.fault
 
 
@@ -320,6 +323,11 @@ cdef class _Reader:
     def detach(self):
         """Let the connection go, which outlives this reader."""
 
+    def forget(self):
+        """Forget whom to tell, behind the end: they hold this reader, and would live until the next
+        collection of garbage."""
+        self.get_buffer = self.buffer_updated = self.on_turn = self.on_end = None
+
     cdef int take(self, size_t n) except -1:
         """``n`` raw bytes are there to be decrypted."""
         raise NotImplementedError
@@ -332,6 +340,7 @@ cdef class _Reader:
         """Take what there is; the loop calls it when the socket is readable."""
         cdef size_t turn = 0
         cdef ssize_t n
+        cdef int code
         try:
             while not (self.is_paused or self.is_over):
                 if self.is_held:
@@ -347,10 +356,12 @@ cdef class _Reader:
                         turn = TURN_SIZE
                 elif n == 0:
                     self._end(None)
-                elif c_errno == EAGAIN or c_errno == EWOULDBLOCK:
-                    break
-                elif c_errno != EINTR:
-                    self._end(OSError(c_errno, os.strerror(c_errno)))
+                else:
+                    code = c_errno  # before anything else can change it
+                    if code == EAGAIN or code == EWOULDBLOCK:
+                        break
+                    if code != EINTR:
+                        self._end(OSError(code, os.strerror(code)))
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
@@ -371,6 +382,8 @@ cdef class _Reader:
         cdef Py_ssize_t made, step
         while not (self.is_paused or self.is_over):
             buffer = self.get_buffer(-1)
+            if self.is_paused or self.is_over:  # by that call
+                break
             PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
             try:
                 if view.len == 0:
@@ -379,10 +392,11 @@ cdef class _Reader:
                 made = self.decrypt(&view, step)
             finally:
                 PyBuffer_Release(&view)
+            if made < step:
+                self.is_held = False  # before the call: a loop that runs inside it may receive more
             if made:
                 self.buffer_updated(made)
             if made < step:
-                self.is_held = False
                 if self.broken is not None:
                     raise self.broken
                 if self.is_closed:
@@ -407,6 +421,9 @@ cdef class DirectReader(_Reader):
     """
 
     cdef ptr connection
+    # Of Python's ssl, which frees the connection with it. The SSLObject is not enough: a collection
+    # of garbage empties it before this reader is gone.
+    cdef object owner
     cdef _Source source
     cdef bytes rest
 
@@ -415,12 +432,13 @@ cdef class DirectReader(_Reader):
         cdef ptr bio
         _Reader.__init__(self, fd, ssl_object, incoming, get_buffer, buffer_updated, on_turn,
                          on_end)
-        if spy.fault or spy.connection is NULL:
-            raise UsageError(f"no direct engine: {spy.fault or 'nothing was seen'}")
+        if spy.fault or spy.owner is None:
+            raise UsageError(f"no direct engine: {spy.fault or 'nothing was seen and checked'}")
         bio = _lib.BIO_new(_method)
         if bio is NULL:
             raise MemoryError
-        self.connection = spy.connection
+        self.connection, self.owner = spy.connection, spy.owner
+        spy.owner = None  # one reader a connection
         self.rest = incoming.read()
         self.source.p = <const uint8_t *>self.rest
         self.source.n = len(self.rest)
@@ -452,9 +470,10 @@ cdef class DirectReader(_Reader):
     cdef Py_ssize_t decrypt(self, Py_buffer *view, size_t room) except -1:
         cdef size_t made, total = 0
         cdef int code
+        if self.connection is NULL:
+            return 0
+        _lib.ERR_clear_error()  # of whoever left one: SSL_get_error would take it for ours
         while total < room:
-            if self.connection is NULL:
-                return total
             if _lib.SSL_read_ex(self.connection, <uint8_t *>view.buf + total, room - total,
                                 &made) == 1:
                 total += made

@@ -88,6 +88,7 @@ class LineProtocol(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_closing()
+        self._transport = None  # which holds this
         if not self.upgraded.done():
             self.upgraded.set_exception(
                 HandshakeError("handshake-cut", 0, str(exc or "the connection was closed"))

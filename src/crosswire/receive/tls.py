@@ -35,6 +35,8 @@ _log = logging.getLogger("crosswire.tls")
 ENGINES = ("direct", "public", "asyncio")
 """From the fastest to the one that always works."""
 HANDSHAKE_SIZE = 1 << 16
+HANDSHAKE_LIMIT_S = 60.0
+"""Of the loop's own TLS as well. A session gives a whole connect less."""
 WRITE_HIGH = 64 << 10
 CLOSE_LIMIT_S = 30.0
 _told: set[str] = set()  # faults that were logged
@@ -67,13 +69,16 @@ def _tell(fault: str) -> None:
 class Resumption:
     """The TLS session of one place, from each connection to the next (RFC 8446 section 2.2).
 
+    A session vouches for the name that its certificate was verified for: it is offered under that
+    name and context alone.
+
     Attributes:
         ssl_object: of the newest connection; its ``session_reused`` tells whether it was resumed.
     """
 
     def __init__(self) -> None:
         self.ssl_object: ssl.SSLObject | None = None
-        self._context: ssl.SSLContext | None = None
+        self._place: tuple[ssl.SSLContext, str | None] | None = None
         self._session: ssl.SSLSession | None = None
 
     def wrap(
@@ -84,8 +89,8 @@ class Resumption:
         server_hostname: str | None,
     ) -> ssl.SSLObject:
         """Return a client's connection that offers the session of the one before."""
-        if self._context is not context:
-            self._context, self._session = context, None
+        if self._place != (context, server_hostname):
+            self._place, self._session = (context, server_hostname), None
         elif self.ssl_object and self.ssl_object.version():  # its handshake was done
             self._session = self.ssl_object.session
         self.ssl_object = context.wrap_bio(
@@ -147,13 +152,22 @@ async def connect(
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         spy = Spy() if engine == "direct" else None
         ssl_object, spy = _wrap(spy, resumption, tls, incoming, outgoing, host)
-        await _shake_hands(sock, ssl_object, incoming, outgoing, spy)
+        try:
+            async with seam.timeout(HANDSHAKE_LIMIT_S):
+                await _shake_hands(sock, ssl_object, incoming, outgoing, spy)
+        except TimeoutError as error:
+            words = str(error) or f"no TLS handshake within {HANDSHAKE_LIMIT_S:g} s"
+            raise TimeoutError(words) from None
         protocol = protocol_factory()
         transport = TlsTransport(seam, sock, ssl_object, incoming, outgoing, protocol, spy)
     except BaseException:
         sock.close()
         raise
-    transport.start()
+    try:
+        transport.start()
+    except BaseException:
+        transport.abort()
+        raise
     return transport, protocol
 
 
@@ -205,6 +219,14 @@ async def _shake_hands(
         incoming.write(data)
 
 
+def _name(ask: Callable[[], Any]) -> Any:
+    """Return an address of a socket; ``None``: the peer has gone."""
+    try:
+        return ask()
+    except OSError:
+        return None
+
+
 class TlsTransport(asyncio.Transport):
     """One TLS connection of a client, as a transport; see :func:`connect`.
 
@@ -235,7 +257,9 @@ class TlsTransport(asyncio.Transport):
         self._ssl = ssl_object
         self._outgoing = outgoing
         self._protocol = protocol
+        self._names = {"peername": _name(sock.getpeername), "sockname": _name(sock.getsockname)}
         self._backlog = bytearray()
+        self._unsent = bytearray()  # plain text that waits for a renegotiation (TLS 1.2)
         self._high, self._low = WRITE_HIGH, WRITE_HIGH // 4
         self._is_writing_paused = False
         self._is_closing = False
@@ -268,10 +292,8 @@ class TlsTransport(asyncio.Transport):
         match name:
             case "socket":
                 return self._sock
-            case "peername":
-                return self._sock.getpeername()
-            case "sockname":
-                return self._sock.getsockname()
+            case "peername" | "sockname":
+                return self._names[name]
             case "ssl_object":
                 return self._ssl
             case "sslcontext":
@@ -335,8 +357,8 @@ class TlsTransport(asyncio.Transport):
         return self._low, self._high
 
     def get_write_buffer_size(self) -> int:
-        """Return how many encrypted bytes wait for the socket."""
-        return len(self._backlog)
+        """Return how many bytes wait for the socket."""
+        return len(self._backlog) + len(self._unsent)
 
     def can_write_eof(self) -> bool:
         """Return ``False``: TLS has no half-closed connection that peers agree on."""
@@ -346,14 +368,8 @@ class TlsTransport(asyncio.Transport):
         """Send bytes; ignored behind the end."""
         if self.is_closing() or not data:
             return
-        view = memoryview(data).cast("B")
-        try:
-            while view:  # a record at a time
-                view = view[self._ssl.write(view) :]
-        except ssl.SSLError as error:
-            self._break(error)
-            return
-        self._flush()
+        self._unsent += data
+        self._encrypt()
 
     def close(self) -> None:
         """Send what waits, then end; nothing more is handed over."""
@@ -377,7 +393,9 @@ class TlsTransport(asyncio.Transport):
 
     def _send_replies(self) -> None:
         """Send what OpenSSL answers by itself, as to a key update."""
-        if self._outgoing.pending:
+        if self._unsent:
+            self._encrypt()
+        elif self._outgoing.pending:
             self._flush()
 
     def _end(self, error: BaseException | None) -> None:
@@ -392,8 +410,10 @@ class TlsTransport(asyncio.Transport):
         if not self._is_closing:
             try:
                 self._protocol.eof_received()
-            except Exception as failure:
+            except BaseException as failure:
                 self._break(failure)
+                if not isinstance(failure, Exception):
+                    raise
                 return
             self.close()
         elif self._has_said_goodbye and not self._backlog:
@@ -401,13 +421,30 @@ class TlsTransport(asyncio.Transport):
 
     def _break(self, error: BaseException) -> None:
         if not isinstance(error, OSError):  # a protocol's own fault, and not the peer's
-            self._loop.call_exception_handler(
-                {"message": "a protocol failed", "exception": error,
-                 "transport": self, "protocol": self._protocol}
-            )  # fmt: skip
+            self._report(error)
         self._lose(error if isinstance(error, Exception) else None)
 
+    def _report(self, error: BaseException) -> None:
+        self._loop.call_exception_handler(
+            {"message": "a protocol failed", "exception": error,
+             "transport": self, "protocol": self._protocol}
+        )  # fmt: skip
+
     # ---- writes
+
+    def _encrypt(self) -> None:
+        """Write plain text, as records of up to 16 KiB."""
+        view = memoryview(bytes(self._unsent))
+        self._unsent.clear()
+        try:
+            while view:
+                view = view[self._ssl.write(view) :]
+        except ssl.SSLWantReadError:
+            self._unsent += view
+        except ssl.SSLError as error:
+            self._break(error)
+            return
+        self._flush()
 
     def _flush(self) -> None:
         """Write what is encrypted, as much as the socket takes."""
@@ -445,13 +482,20 @@ class TlsTransport(asyncio.Transport):
 
     def _mind_backlog(self) -> None:
         """Tell the protocol to pause, or to go on."""
-        size = len(self._backlog)
+        size = self.get_write_buffer_size()
         if size > self._high and not self._is_writing_paused:
             self._is_writing_paused = True
-            self._protocol.pause_writing()
+            self._tell(self._protocol.pause_writing)
         elif size <= self._low and self._is_writing_paused:
             self._is_writing_paused = False
-            self._protocol.resume_writing()
+            self._tell(self._protocol.resume_writing)
+
+    def _tell(self, do: Callable[[], None]) -> None:
+        """Call what the writing must not fail with, as the loop's own transports do."""
+        try:
+            do()
+        except Exception as failure:
+            self._report(failure)
 
     # ---- the end
 
@@ -485,6 +529,7 @@ class TlsTransport(asyncio.Transport):
         self._stop_reading()
         self._loop.remove_writer(self._fd)
         self._backlog.clear()
+        self._unsent.clear()
         self._reader.detach()
         if self._timer:
             self._timer.cancel()
@@ -495,4 +540,5 @@ class TlsTransport(asyncio.Transport):
         try:
             self._protocol.connection_lost(error)
         finally:
+            self._reader.forget()
             self._sock.close()
