@@ -203,12 +203,30 @@ class TestTheWrongAnswer:
         assert error.code == "handshake-refused"
         assert "503" in str(error)
 
-    def test_a_redirect_is_refused_and_not_followed(self) -> None:
-        error = refused(
-            b"HTTP/1.1 302 Found\r\nLocation: wss://elsewhere.example/\r\nContent-Length: 0\r\n\r\n"
-        )
-        assert error.code == "handshake-refused"
-        assert "302" in str(error)
+    @pytest.mark.parametrize(
+        ("location", "shown"),
+        [
+            (b"wss://elsewhere.example/way?token=secret", "to wss://elsewhere.example;"),
+            (b"https://me:secret@elsewhere.example:1/", "to https://elsewhere.example:1;"),
+            (b"//elsewhere.example/secret", "to elsewhere.example;"),
+            (b"/secret?next=wss://secret.example", "on the same host;"),
+            (b"", "on the same host;"),
+            (b"wss://\x1b[2J/", "to wss://?[2J;"),
+            (b"wss://" + b"x" * 2000, f"to wss://{'x' * 191};"),
+        ],
+    )
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    def test_a_redirect_is_refused_by_name_and_shows_where_without_secrets(
+        self, status: int, location: bytes, shown: str
+    ) -> None:
+        error = refused(b"HTTP/1.1 %d Found\r\nlocation: %b\r\n\r\n" % (status, location))
+        assert error.code == "handshake-redirect"
+        assert str(status) in str(error)
+        assert shown in str(error)
+        assert "secret" not in str(error)
+
+    def test_one_that_leads_nowhere_is_an_answer_like_others(self) -> None:
+        assert refused(b"HTTP/1.1 302 Found\r\n\r\n").code == "handshake-refused"
 
     @pytest.mark.parametrize(
         "head",

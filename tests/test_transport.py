@@ -549,15 +549,15 @@ class TestCertificates:
 
     async def test_one_of_an_unknown_authority_is_refused(self, authority: Authority) -> None:
         error = await self.refuse(authority.of_a_stranger(), authority.ca_file)
-        assert "CERTIFICATE_VERIFY_FAILED" in error
+        assert "tls-authority" in error
 
     async def test_one_that_the_system_does_not_know_is_refused(self, authority: Authority) -> None:
         error = await self.refuse(authority.server(HOST), None)
-        assert "CERTIFICATE_VERIFY_FAILED" in error
+        assert "tls-authority" in error
 
     async def test_a_self_signed_one_is_refused(self, authority: Authority) -> None:
         error = await self.refuse(authority.self_signed(), authority.ca_file)
-        assert "CERTIFICATE_VERIFY_FAILED" in error
+        assert "tls-authority" in error
         assert "self" in error
 
     @pytest.mark.parametrize(
@@ -568,7 +568,7 @@ class TestCertificates:
         self, authority: Authority, names: tuple[str, ...], host: str
     ) -> None:
         error = await self.refuse(authority.server(*names), authority.ca_file, host)
-        assert "CERTIFICATE_VERIFY_FAILED" in error
+        assert "tls-host" in error
         assert "not valid for" in error or "mismatch" in error
 
     async def test_an_expired_one_is_refused(self, authority: Authority) -> None:
@@ -589,7 +589,7 @@ class TestCertificates:
             context.maximum_version = ssl.TLSVersion.TLSv1_1
         context.set_ciphers("ALL:@SECLEVEL=0")
         error = await self.refuse(context, authority.ca_file)
-        assert "SSL" in error or "reset" in error.lower()
+        assert "tls-cut" in error  # asyncio's server does not say why
 
     async def test_a_plain_server_behind_wss_is_refused(self, authority: Authority) -> None:
         async def venue(connection: ServerConnection) -> None:

@@ -15,6 +15,7 @@ from .errors import (
     MessageError,
     RecordingError,
     SubscriptionError,
+    TlsError,
     UsageError,
     VenueError,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Runtime",
     "SignalEvent",
     "SubscriptionError",
+    "TlsError",
     "Top",
     "UsageError",
     "VenueError",

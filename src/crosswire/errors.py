@@ -13,6 +13,7 @@ __all__ = [
     "MessageError",
     "RecordingError",
     "SubscriptionError",
+    "TlsError",
     "UsageError",
     "VenueError",
 ]
@@ -76,6 +77,14 @@ class MessageError(VenueError):
 
 class HandshakeError(VenueError):
     """The WebSocket upgrade was refused or was not an upgrade."""
+
+
+class TlsError(VenueError):
+    """TLS with a venue was refused or broke; the text says what to do."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(code, 0, text)
+        self.args = (f"{code}: {text}",)
 
 
 class SubscriptionError(VenueError):

@@ -52,6 +52,8 @@ _VALUE = re.compile(r"[\t -~]*")
 _TOKEN = re.compile(r"[!-~]+")
 _SILENT = logging.Logger("crosswire.handshake", logging.CRITICAL + 1)
 """The library would log every header, and tokens and keys of venues stand in some."""
+_REDIRECTS = (b"301", b"302", b"303", b"307", b"308")
+_LOCATION = re.compile(rb"\r\nlocation:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _STATUS = re.compile(rb"HTTP/1\.1 ([1-5]\d\d)[ \r]")
 
 
@@ -209,6 +211,8 @@ class ClientHandshake:
         status = _STATUS.match(head)
         if status and status[1] != b"101":  # told here, for its body is not read
             line = head.partition(b"\r\n")[0].decode("latin-1")
+            if status[1] in _REDIRECTS and (place := _LOCATION.search(head)):
+                raise _redirect(line, place[1].decode("latin-1"))
             raise _refusal(f"answered with {line}")
         self._protocol.receive_data(head)
         if self._protocol.state is not State.OPEN:
@@ -353,5 +357,20 @@ def _is_read(name: str) -> bool:
 
 def _refusal(why: str | Exception | None) -> HandshakeError:
     text = str(why) if isinstance(why, str | InvalidHandshake) else repr(why)
-    shown = "".join(char if char.isprintable() else "?" for char in text[:TEXT_MAX])
-    return HandshakeError("handshake-refused", 0, shown)
+    return HandshakeError("handshake-refused", 0, _shown(text))
+
+
+def _redirect(line: str, place: str) -> HandshakeError:
+    """Refuse to go elsewhere: what is trusted is the place that was asked for."""
+    place = re.split(r"[?#]", place, maxsplit=1)[0]
+    is_elsewhere = "://" in place or place.startswith("//")
+    where = f"to {url_shown(place.removeprefix('//'))}" if is_elsewhere else "on the same host"
+    text = (
+        f"answered with {_shown(line)}, a redirect {_shown(where)}; it is not followed: "
+        "write where it leads as url, if you trust that"
+    )
+    return HandshakeError("handshake-redirect", 0, text)
+
+
+def _shown(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:TEXT_MAX])

@@ -27,7 +27,7 @@ from .errors import UsageError, VenueError
 from .handshake import parse_url, url_shown
 from .line import Line
 from .link import TRANSITIONS, Event, Link, LinkTerms, State
-from .receive import Resumption
+from .receive import Resumption, check_context
 from .seam import Seam, is_loopback
 from .venue import Record, Venue
 
@@ -120,7 +120,8 @@ class Session:
         seam: clock, randomness, network.
         observer: is told what happens.
         url: replaces the venue's own.
-        tls: context for ``wss``; required there, and ``ws`` is allowed on loopback only.
+        tls: context for ``wss``; required there, and ``ws`` is allowed on loopback only. Off
+            loopback it must verify certificate and host name.
         insecure: allow ``ws`` off loopback.
         liveness_limit_s: silence after which the engine takes the line's prices for stale; half
             of it is when the venue is asked for a sign of life, if its own time is not earlier.
@@ -165,6 +166,8 @@ class Session:
             )
         if url.secure and self.tls is None:
             raise UsageError(f"{url_shown(self.url)}: wss needs a TLS context")
+        if url.secure and self.tls:
+            check_context(self.tls, url.host)
         self._terms = LinkTerms(
             self.venue,
             self.streams,

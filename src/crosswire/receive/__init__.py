@@ -2,6 +2,7 @@
 
 from .protocol import LineProtocol
 from .tls import Resumption, connect
+from .trust import check_context
 from .websocket import WebSocket
 
-__all__ = ["LineProtocol", "Resumption", "WebSocket", "connect"]
+__all__ = ["LineProtocol", "Resumption", "WebSocket", "check_context", "connect"]

@@ -7,14 +7,16 @@ stamped once. Until the upgrade is answered the bytes go to the handshake.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from typing import cast
 
 from ..codec import encode_frame
-from ..errors import HandshakeError, VenueError
+from ..errors import HandshakeError, TlsError, VenueError
 from ..handshake import HEAD_MAX, ClientHandshake
 from ..line import Line
 from ..seam import Seam
+from .trust import broken
 
 __all__ = ["LineProtocol"]
 
@@ -89,9 +91,13 @@ class LineProtocol(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_closing()
         self._transport = None  # which holds this
+        if isinstance(exc, ssl.SSLError):
+            exc = broken(exc)
         if not self.upgraded.done():
+            words = str(exc or "the connection was closed")
+            is_named = isinstance(exc, TlsError)
             self.upgraded.set_exception(
-                HandshakeError("handshake-cut", 0, str(exc or "the connection was closed"))
+                exc if exc and is_named else HandshakeError("handshake-cut", 0, words)
             )
         if not self.ended.done():
             self.ended.set_result(self._line.error or exc)

@@ -27,6 +27,7 @@ from typing import Any, cast
 from ..errors import UsageError
 from ..seam import Seam
 from ..tls import DirectReader, PublicReader, Spy, find_fault
+from .trust import check_context, late, refusal
 
 __all__ = ["ENGINES", "Resumption", "TlsTransport", "connect", "pick_engine"]
 
@@ -138,10 +139,31 @@ async def connect(
         the transport and the protocol, as ``loop.create_connection``.
 
     Raises:
-        OSError: the name is not known, nobody answers, or TLS was refused (an ``ssl.SSLError``).
+        OSError: the name is not known, or nobody answers.
+        TlsError: TLS was refused, by either side.
+        UsageError: ``tls`` verifies too little for a host off loopback.
     """
     if tls is None:
         return await seam.connect(protocol_factory, host, port, None, None)
+    check_context(tls, host)
+    try:
+        return await _connect_tls(seam, protocol_factory, host, port, tls, resumption, engine)
+    except OSError as error:
+        named = refusal(error, host)
+        if named is None:
+            raise
+        raise named from error
+
+
+async def _connect_tls(
+    seam: Seam,
+    protocol_factory: Callable[[], asyncio.BufferedProtocol],
+    host: str,
+    port: int,
+    tls: ssl.SSLContext,
+    resumption: Resumption | None,
+    engine: str | None,
+) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
     resumption = resumption or Resumption()
     engine = pick_engine(engine)
     if not seam.has_sockets or engine == "asyncio":
@@ -156,8 +178,9 @@ async def connect(
             async with seam.timeout(HANDSHAKE_LIMIT_S):
                 await _shake_hands(sock, ssl_object, incoming, outgoing, spy)
         except TimeoutError as error:
-            words = str(error) or f"no TLS handshake within {HANDSHAKE_LIMIT_S:g} s"
-            raise TimeoutError(words) from None
+            if str(error):  # the system's: the peer is gone
+                raise
+            raise late(f"no TLS handshake within {HANDSHAKE_LIMIT_S:g} s") from None
         protocol = protocol_factory()
         transport = TlsTransport(seam, sock, ssl_object, incoming, outgoing, protocol, spy)
     except BaseException:
