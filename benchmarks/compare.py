@@ -11,6 +11,7 @@ pipeline/signal-single/..  the same with one message a read
 receive/loopback/PEER      150-byte text frames from a firehose, frames only
 receive/loopback-*/PEER    the same with binary frames, with other reads, or decoded further
 receive/tls-ENGINE/PEER    the same over TLS, a record a frame, bytes counted: what TLS costs
+handshake/tls-VERSION-*/.. a connect that resumes a TLS session, beside one that does not
 unmask/SIZE/PEER           unmasking in place, called from Python
 utf8/4KiB/PEER             text of several alphabets checked, called from Python
 inflate/147B-*/zlib        tickers of about 147 bytes out of permessage-deflate, from Python
@@ -46,7 +47,7 @@ from crosswire.capture import read_jsonl
 from crosswire.codec import Inflate, mask, utf8_error
 from crosswire.engine import isa_levels
 
-from . import common, kernels, loopback, peers, publish, tls
+from . import common, handshakes, kernels, loopback, peers, publish, tls
 from .common import Sample, Side
 
 KIB_64 = 65536
@@ -381,6 +382,34 @@ def _measure_tls(engine: str, client: Any, factory: Any, effort: Effort) -> Samp
     )
 
 
+HANDSHAKE = (
+    "connect() with the direct engine on {}, TLS {}, a server with a certificate of {} in another "
+    "process, on loopback, a byte from it and the end; CPU of both ends; ours: one that resumes a "
+    "session (session_reused is looked at); peer: one that does not"
+)
+
+
+def _handshake_cases() -> Iterator[Case]:
+    import uvloop
+
+    factories = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+    for version in ("1.2", "1.3"):
+        for key, words in (("ECDSA", "P-256"), ("RSA", "RSA-2048")):
+            for loop, factory in factories.items():
+                yield Case(
+                    f"handshake/tls-{version}-{words.lower()}/{loop}",
+                    "",
+                    "a full handshake",
+                    HANDSHAKE.format(loop, version, words),
+                    partial(_measure_handshakes, version, key, factory),
+                )
+
+
+def _measure_handshakes(version: str, key: str, factory: Any, effort: Effort) -> Sample:
+    name = f"TLSv{version.replace('.', '_')}"
+    return handshakes.take_turns(name, key, loop_factory=factory, windows=effort.windows)
+
+
 # ------------------------------------------------------------------ unmask
 
 UNMASK = (
@@ -680,6 +709,7 @@ def cases() -> list[Case]:
         *by_level(None),
         *_receive_cases(),
         *_tls_cases(),
+        *_handshake_cases(),
         *_utf8_cases(),
         *_inflate_cases(),
         *_kernel_cases(),
@@ -714,7 +744,7 @@ def missing(found: Sequence[Case]) -> list[str]:
     """Return the packages of peers that are not installed."""
     lacking = set()
     wanted = {case.package for case in found if case.package}
-    if any(case.name.startswith(("receive", "publish")) for case in found):
+    if any(case.name.startswith(("receive", "handshake", "publish")) for case in found):
         wanted.add("uvloop")
     for package in wanted:
         try:
@@ -759,6 +789,7 @@ def _print_table(rows: Sequence[Row], machine: dict[str, Any], isa: str) -> None
         )
     print(
         "\nns are thread CPU time per message (unmask: per call; publish: and per reader), medians;"
+        "\nthose of handshake are of both ends, per connect;"
     )
     print("ratio is peer / ours.")
 
