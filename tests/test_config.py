@@ -145,7 +145,10 @@ class TestThresholds:
 TOP = "takes engine, detect, venues, pair"
 ENGINE = "takes latest_only, advance_ms"
 DETECT = "takes open_net_bps, close_net_bps"
-VENUE = "takes fee_bps, url, liveness_limit_s, data_limit_s, lines, ca_file, insecure, trades"
+VENUE = (
+    "takes fee_bps, url, liveness_limit_s, data_limit_s, lines, ca_file, insecure, trades, proxy, "
+    "proxy_auth_env"
+)
 PAIR = "takes a, b, open_net_bps, close_net_bps, qty_max"
 
 

@@ -347,7 +347,7 @@ SWITCH = re.compile(r"(?:^|_)(?:un)?verif(?:y|ied|ication)(?:_|$)|insecure_tls|t
 BANNED = {
     "CERT_NONE", "CERT_OPTIONAL", "_create_unverified_context", "_create_stdlib_context",
     "_create_default_https_context", "SSL_VERIFY_NONE", "SSL_set_verify", "SSL_CTX_set_verify",
-    "wrap_socket", "keylog_filename",
+    "wrap_socket", "keylog_filename", "getproxies", "trust_env",
 }  # fmt: skip
 
 

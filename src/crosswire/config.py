@@ -18,6 +18,8 @@
     ca_file = "ca.pem"            # PEM; replaces the system's authorities
     insecure = false              # allow ws:// off loopback
     trades = false                # subscribe trades as well
+    proxy = "http://host:3128"    # connect through it; default: straight
+    proxy_auth_env = "NAME"       # environment variable that holds USER:PASSWORD for it
 
     [[pair]]
     a = "binance:BTC/USDT"
@@ -40,6 +42,7 @@ from typing import Any
 from .errors import UsageError
 from .handshake import parse_url, url_shown
 from .instruments import parse_leg
+from .receive import parse_proxy
 from .seam import is_loopback, open_file
 from .venue import Venue
 from .venues import venue
@@ -67,6 +70,8 @@ class VenueConfig:
     data_limit_s: float = DATA_LIMIT_S
     lines: int = 1
     other_urls: tuple[str, ...] = ()
+    proxy: str | None = None
+    proxy_auth_env: str | None = None
 
     def url_of(self, line: int) -> str:
         """Return where a line connects to; lines are counted from 0."""
@@ -238,10 +243,13 @@ def _venue(name: str, value: Any) -> VenueConfig:
         ca_file=table.text("ca_file"),
         insecure=table.flag("insecure", False),
         trades=table.flag("trades", False),
+        proxy=table.text("proxy"),
+        proxy_auth_env=table.text("proxy_auth_env"),
     )
     table.end()
     _check_privacy(found)
     _check_lines(found, known)
+    _check_proxy(found)
     return found
 
 
@@ -268,6 +276,19 @@ def _check_lines(terms: VenueConfig, market: Venue) -> None:
             f"venues.{terms.name}.url: {len(terms.other_urls) + 1} addresses for "
             f"lines = {terms.lines}; each line has one"
         )
+
+
+def _check_proxy(terms: VenueConfig) -> None:
+    """Refuse a proxy that cannot be taken, or credentials without one."""
+    where = f"venues.{terms.name}"
+    if terms.proxy is None:
+        if terms.proxy_auth_env is not None:
+            raise UsageError(f"{where}.proxy_auth_env: there is no proxy beside it")
+        return
+    try:
+        parse_proxy(terms.proxy, terms.proxy_auth_env)
+    except UsageError as error:
+        raise UsageError(f"{where}.proxy: {error}") from None
 
 
 def parse_config(data: Mapping[str, Any]) -> Config:

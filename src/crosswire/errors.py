@@ -11,6 +11,7 @@ __all__ = [
     "HandshakeError",
     "HostError",
     "MessageError",
+    "ProxyError",
     "RecordingError",
     "SubscriptionError",
     "TlsError",
@@ -79,12 +80,20 @@ class HandshakeError(VenueError):
     """The WebSocket upgrade was refused or was not an upgrade."""
 
 
-class TlsError(VenueError):
-    """TLS with a venue was refused or broke; the text says what to do."""
+class _WayError(VenueError):
+    """Something on the way to a venue, where there is no position to tell."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(code, 0, text)
         self.args = (f"{code}: {text}",)
+
+
+class TlsError(_WayError):
+    """TLS with a venue was refused or broke; the text says what to do."""
+
+
+class ProxyError(_WayError):
+    """A proxy that was asked for gave no way to a venue; the text says what to do."""
 
 
 class SubscriptionError(VenueError):

@@ -37,6 +37,7 @@ __all__ = [
     "Deflation",
     "ServerHandshake",
     "parse_url",
+    "text_shown",
     "url_shown",
 ]
 
@@ -93,6 +94,11 @@ def url_shown(url: str) -> str:
     if not mark:
         scheme, rest = "", scheme
     return f"{scheme}{mark}{rest.rpartition('@')[2].partition('/')[0]}"
+
+
+def text_shown(text: str) -> str:
+    """Return what may be shown of a peer's text: 200 characters, those that print."""
+    return "".join(char if char.isprintable() else "?" for char in text[:TEXT_MAX])
 
 
 @dataclass(frozen=True)
@@ -357,7 +363,7 @@ def _is_read(name: str) -> bool:
 
 def _refusal(why: str | Exception | None) -> HandshakeError:
     text = str(why) if isinstance(why, str | InvalidHandshake) else repr(why)
-    return HandshakeError("handshake-refused", 0, _shown(text))
+    return HandshakeError("handshake-refused", 0, text_shown(text))
 
 
 def _redirect(line: str, place: str) -> HandshakeError:
@@ -366,11 +372,7 @@ def _redirect(line: str, place: str) -> HandshakeError:
     is_elsewhere = "://" in place or place.startswith("//")
     where = f"to {url_shown(place.removeprefix('//'))}" if is_elsewhere else "on the same host"
     text = (
-        f"answered with {_shown(line)}, a redirect {_shown(where)}; it is not followed: "
+        f"answered with {text_shown(line)}, a redirect {text_shown(where)}; it is not followed: "
         "write where it leads as url, if you trust that"
     )
     return HandshakeError("handshake-redirect", 0, text)
-
-
-def _shown(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text[:TEXT_MAX])

@@ -35,7 +35,7 @@ from .codec import encode_frame
 from .errors import SubscriptionError, VenueError
 from .handshake import ClientHandshake, parse_url
 from .line import Line
-from .receive import LineProtocol, Resumption, connect
+from .receive import LineProtocol, Proxy, Resumption, connect
 from .seam import Seam
 from .venue import Answer, Control, Record, Venue
 
@@ -127,6 +127,7 @@ class LinkTerms:
         liveness_limit_s: silence after which the engine takes the line's prices for stale; half
             of it is when the venue is asked for a sign of life, if its own time is not earlier.
         has_twins: the line is of a group, whose lines carry the same streams.
+        proxy: to connect through.
         requests: numbers of requests, so that no connection takes an answer to another's for its
             own.
     """
@@ -138,6 +139,7 @@ class LinkTerms:
     resumption: Resumption = field(default_factory=Resumption)
     liveness_limit_s: float = math.inf
     has_twins: bool = False
+    proxy: Proxy | None = None
     requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -298,6 +300,7 @@ class Link:
                     self._port,
                     terms.tls,
                     terms.resumption,
+                    proxy=terms.proxy,
                 )
                 self._move(Event.CONNECTED)
                 await asyncio.shield(self._protocol.upgraded)

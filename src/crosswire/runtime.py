@@ -17,6 +17,7 @@ from .errors import MessageError, RecordingError, SubscriptionError, UsageError
 from .handshake import url_shown
 from .instruments import Instrument, Loss, Pair
 from .line import Line
+from .receive import parse_proxy
 from .seam import Seam, System
 from .session import Backoff, Session, State, tls_context
 from .venue import Record, Venue
@@ -153,6 +154,7 @@ class Runtime:
             insecure=terms.insecure,
             backoff=Backoff(self.config.backoff_base_s, self.config.backoff_cap_s),
             liveness_limit_s=terms.liveness_limit_s,
+            proxy=parse_proxy(terms.proxy, terms.proxy_auth_env) if terms.proxy else None,
         )
 
     def _lines(self) -> list[tuple[Session, Line]]:

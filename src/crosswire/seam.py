@@ -155,8 +155,8 @@ class Seam:
     Subclass it to simulate; :class:`System` is the real one.
 
     Attributes:
-        has_sockets: :meth:`open_socket` works; without it a connection is the business of
-            :meth:`connect` alone.
+        has_sockets: :meth:`open_socket` and :meth:`adopt` work; without them a connection is the
+            business of :meth:`connect` alone.
     """
 
     has_sockets = False
@@ -211,6 +211,17 @@ class Seam:
         server_hostname: str | None,
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
         """Open one connection; with ``tls`` the certificate is verified for the host name."""
+        raise NotImplementedError
+
+    async def adopt(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        tls: ssl.SSLContext | None,
+        server_hostname: str | None,
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        """Make a connection as :meth:`connect` of a socket that is open; it is closed where that
+        fails."""
         raise NotImplementedError
 
     async def serve(
@@ -304,6 +315,15 @@ class System(Seam):
         server_hostname: str | None,
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
         sock = await self.open_socket(host, port)
+        return await self.adopt(protocol_factory, sock, tls, server_hostname)
+
+    async def adopt(
+        self,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        tls: ssl.SSLContext | None,
+        server_hostname: str | None,
+    ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
         try:
             return await asyncio.get_running_loop().create_connection(
                 protocol_factory, sock=sock, ssl=tls, server_hostname=server_hostname

@@ -27,7 +27,7 @@ from .errors import UsageError, VenueError
 from .handshake import parse_url, url_shown
 from .line import Line
 from .link import TRANSITIONS, Event, Link, LinkTerms, State
-from .receive import Resumption, check_context
+from .receive import Proxy, Resumption, check_context
 from .seam import Seam, is_loopback
 from .venue import Record, Venue
 
@@ -123,6 +123,7 @@ class Session:
         tls: context for ``wss``; required there, and ``ws`` is allowed on loopback only. Off
             loopback it must verify certificate and host name.
         insecure: allow ``ws`` off loopback.
+        proxy: to connect through; ``None``: none, whatever the environment says.
         liveness_limit_s: silence after which the engine takes the line's prices for stale; half
             of it is when the venue is asked for a sign of life, if its own time is not earlier.
         spare: a second line of the same group, for the connection that relieves another; without
@@ -149,6 +150,7 @@ class Session:
     liveness_limit_s: float = math.inf
     spare: Line | None = None
     has_twins: bool = False
+    proxy: Proxy | None = None
 
     connects: int = 0
     losses: int = 0
@@ -168,6 +170,8 @@ class Session:
             raise UsageError(f"{url_shown(self.url)}: wss needs a TLS context")
         if url.secure and self.tls:
             check_context(self.tls, url.host)
+        if self.proxy:
+            self.proxy.authorization()
         self._terms = LinkTerms(
             self.venue,
             self.streams,
@@ -176,6 +180,7 @@ class Session:
             Resumption(),
             self.liveness_limit_s,
             self.has_twins,
+            self.proxy,
         )
         self._lines = [self.line] if self.spare is None else [self.line, self.spare]
         self._link: Link | None = None

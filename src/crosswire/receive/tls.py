@@ -27,6 +27,7 @@ from typing import Any, cast
 from ..errors import UsageError
 from ..seam import Seam
 from ..tls import DirectReader, PublicReader, Spy, find_fault
+from .proxy import Proxy, open_tunnel
 from .trust import check_context, late, refusal
 
 __all__ = ["ENGINES", "Resumption", "TlsTransport", "connect", "pick_engine"]
@@ -126,6 +127,7 @@ async def connect(
     tls: ssl.SSLContext | None,
     resumption: Resumption | None = None,
     engine: str | None = None,
+    proxy: Proxy | None = None,
 ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
     """Open one connection, and tell its protocol of it.
 
@@ -134,6 +136,7 @@ async def connect(
         tls: verifies the certificate for ``host``; ``None``: plain text.
         resumption: of this place.
         engine: as of :func:`pick_engine`.
+        proxy: to go through; ``None``: straight, whatever the environment says.
 
     Returns:
         the transport and the protocol, as ``loop.create_connection``.
@@ -141,13 +144,21 @@ async def connect(
     Raises:
         OSError: the name is not known, or nobody answers.
         TlsError: TLS was refused, by either side.
+        ProxyError: the proxy gave no way.
         UsageError: ``tls`` verifies too little for a host off loopback.
     """
+    if tls is not None:
+        check_context(tls, host)
+        engine = pick_engine(engine)
+    tunnel = await open_tunnel(seam, proxy, host, port) if proxy else None
     if tls is None:
+        if tunnel:
+            return await seam.adopt(protocol_factory, tunnel, None, None)
         return await seam.connect(protocol_factory, host, port, None, None)
-    check_context(tls, host)
     try:
-        return await _connect_tls(seam, protocol_factory, host, port, tls, resumption, engine)
+        return await _connect_tls(
+            seam, protocol_factory, host, port, tls, resumption, engine, tunnel
+        )
     except OSError as error:
         named = refusal(error, host)
         if named is None:
@@ -163,13 +174,15 @@ async def _connect_tls(
     tls: ssl.SSLContext,
     resumption: Resumption | None,
     engine: str | None,
+    sock: socket.socket | None,
 ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
     resumption = resumption or Resumption()
-    engine = pick_engine(engine)
     if not seam.has_sockets or engine == "asyncio":
         context = cast(ssl.SSLContext, _Resuming(tls, resumption)) if seam.has_sockets else tls
+        if sock:
+            return await seam.adopt(protocol_factory, sock, context, host)
         return await seam.connect(protocol_factory, host, port, context, host)
-    sock = await seam.open_socket(host, port)
+    sock = sock or await seam.open_socket(host, port)
     try:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         spy = Spy() if engine == "direct" else None

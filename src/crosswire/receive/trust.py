@@ -12,11 +12,11 @@ from __future__ import annotations
 import ssl
 
 from ..errors import TlsError, UsageError
+from ..handshake import text_shown
 from ..seam import is_loopback
 
 __all__ = ["broken", "check_context", "late", "refusal"]
 
-TEXT_MAX = 200
 _CERTIFICATES = (
     # X509_V_ERR_* of OpenSSL's x509_vfy.h
     (
@@ -114,4 +114,4 @@ def _reason(error: ssl.SSLError) -> str:
 
 def _shown(what: object) -> str:
     text = what.strerror or str(what) if isinstance(what, OSError) else str(what)
-    return "".join(char if char.isprintable() else "?" for char in text[:TEXT_MAX])
+    return text_shown(text)
