@@ -29,7 +29,7 @@ from test_tls import HOST, LIMIT_S, Client, Peer, authority, context, hold, list
 from crosswire import seam as crosswire_seam
 from crosswire.errors import TlsError, UsageError
 from crosswire.receive import connect
-from crosswire.receive.tls import HANDSHAKE_LIMIT_S
+from crosswire.receive.tls import HANDSHAKE_LIMIT_S, REPLIES_MAX
 from crosswire.seam import System
 from crosswire.tls import DirectReader, PublicReader, Spy
 
@@ -468,6 +468,33 @@ class TestProtocols:
                 assert [ref for ref in watched if ref() is not None] == []
             finally:
                 gc.enable()
+
+
+@pytest.mark.transport
+async def test_a_peer_that_asks_and_does_not_read_is_cut(world: Any, engine: str) -> None:
+    async def sleep(peer: Peer) -> None:
+        await asyncio.Event().wait()
+
+    async with world(sleep) as w:
+        client = await w.client()
+        transport = client.transport
+        for _ in range(10_000):  # as long as the system takes them, nothing waits
+            transport._outgoing.write(b"a key update")
+            transport._send_replies()
+        assert not transport.is_closing()
+        while not client.told:
+            transport.write(bytes(1 << 16))
+        size = transport.get_write_buffer_size()
+        count = 0
+        while not transport.is_closing():
+            transport._outgoing.write(b"a key update")
+            transport._send_replies()
+            count += 1
+            assert transport.get_write_buffer_size() <= size + REPLIES_MAX
+        assert count == REPLIES_MAX // len(b"a key update") + 1
+        error = await asyncio.wait_for(client.lost, LIMIT_S)
+        assert isinstance(error, OSError)
+        assert "does not read" in str(error)
 
 
 @pytest.mark.transport

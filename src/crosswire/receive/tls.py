@@ -40,6 +40,8 @@ HANDSHAKE_SIZE = 1 << 16
 HANDSHAKE_LIMIT_S = 60.0
 """Of the loop's own TLS as well. A session gives a whole connect less."""
 WRITE_HIGH = 64 << 10
+REPLIES_MAX = 1 << 16
+"""Most bytes of answers to key updates that may wait for a peer that does not read them."""
 CLOSE_LIMIT_S = 30.0
 _told: set[str] = set()  # faults that were logged
 
@@ -297,6 +299,7 @@ class TlsTransport(asyncio.Transport):
         self._backlog = bytearray()
         self._unsent = bytearray()  # plain text that waits for a renegotiation (TLS 1.2)
         self._high, self._low = WRITE_HIGH, WRITE_HIGH // 4
+        self._replies_size = 0  # of those that joined the backlog
         self._is_writing_paused = False
         self._is_closing = False
         self._is_lost = False
@@ -432,7 +435,12 @@ class TlsTransport(asyncio.Transport):
         if self._unsent:
             self._encrypt()
         elif self._outgoing.pending:
+            self._replies_size += self._outgoing.pending
             self._flush()
+            if not self._backlog:
+                self._replies_size = 0
+            elif self._replies_size > REPLIES_MAX:
+                self._lose(OSError("the peer asks for key updates and does not read them"))
 
     def _end(self, error: BaseException | None) -> None:
         """The stream ended, or broke; or it ended behind a close."""
