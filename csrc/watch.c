@@ -15,6 +15,14 @@ static void hear(cw_engine *self, uint32_t instrument) {
     expect(self, stream->end_mono);
 }
 
+/* 1 when a line was silent itself, or has covered since before the last quote: behind silence, such
+ * a line has brought all that there was. */
+static int missed_nothing(const cw_engine *self, uint16_t line, const cw_stream *stream) {
+    const cw_pulse *pulse = &self->pulses[line];
+    return line == stream->quote_loser ||
+           (pulse->is_covering && pulse->covers_from < stream->heard_mono);
+}
+
 void cw_watch_quote(cw_engine *self, const cw_quote *quote) {
     cw_top *top = &self->books.tops[quote->instrument];
     cw_stream *stream = &self->streams[quote->instrument];
@@ -22,7 +30,8 @@ void cw_watch_quote(cw_engine *self, const cw_quote *quote) {
     if (cw_watch_open_loss(self, quote->instrument, CW_QUOTE, &loss)) {
         loss.first_good_ts = quote->ts_rx;
         loss.first_seq = quote->seq;
-        cw_losses_put(&self->losses, &loss);
+        if (stream->is_quote_lost || !missed_nothing(self, top->line, stream))
+            cw_losses_put(&self->losses, &loss);
         stream->quote_cause = CW_LOSS_NONE;
         top->watch &= (uint8_t)~CW_WATCH_LOSS;
     }
@@ -75,12 +84,19 @@ uint32_t cw_watch_find_stale(cw_engine *self) {
 
 /* ---- losses ---- */
 
+/* 1 when bytes are gone. Behind mere silence a connection that goes on has brought everything. */
+static int loses_bytes(cw_loss_cause cause) {
+    return cause == CW_LOSS_LOST || cause == CW_LOSS_MESSAGE;
+}
+
 void cw_watch_lose_quotes(cw_engine *self, uint32_t instrument, uint16_t line,
                           cw_loss_cause cause) {
     cw_top *top = &self->books.tops[instrument];
     cw_stream *stream = &self->streams[instrument];
     stream->was_cut |= cause == CW_LOSS_LOST || cause == CW_LOSS_SILENT;
-    if (top->line == CW_NO_LINE || stream->quote_cause) return;
+    if (top->line == CW_NO_LINE) return;
+    stream->is_quote_lost = loses_bytes(cause) || (stream->quote_cause && stream->is_quote_lost);
+    if (stream->quote_cause) return;
     stream->quote_cause = (uint8_t)cause;
     stream->quote_loser = line;
     stream->quote_ts = top->ts_rx;
@@ -91,18 +107,21 @@ void cw_watch_lose_quotes(cw_engine *self, uint32_t instrument, uint16_t line,
 void cw_watch_lose_trades(cw_engine *self, uint32_t instrument, uint16_t line,
                           cw_loss_cause cause) {
     cw_stream *stream = &self->streams[instrument];
-    if (stream->trade_epoch == 0 || stream->trade_cause) return;
+    if (stream->trade_epoch == 0) return;
+    stream->is_trade_lost = loses_bytes(cause) || (stream->trade_cause && stream->is_trade_lost);
+    if (stream->trade_cause) return;
     stream->trade_cause = (uint8_t)cause;
     stream->trade_loser = line;
 }
 
-void cw_watch_trade(cw_engine *self, const cw_trade *trade) {
+void cw_watch_trade(cw_engine *self, uint16_t line, const cw_trade *trade) {
+    cw_stream *stream = &self->streams[trade->instrument];
     cw_loss loss;
     (void)cw_watch_open_loss(self, trade->instrument, CW_TRADE, &loss); /* there is one */
     loss.first_good_ts = trade->ts_rx;
     loss.first_seq = trade->trade_id;
-    cw_losses_put(&self->losses, &loss);
-    self->streams[trade->instrument].trade_cause = CW_LOSS_NONE;
+    if (stream->is_trade_lost || line != stream->trade_loser) cw_losses_put(&self->losses, &loss);
+    stream->trade_cause = CW_LOSS_NONE;
 }
 
 int cw_watch_open_loss(const cw_engine *self, uint32_t instrument, uint8_t record,

@@ -80,6 +80,7 @@ class Stream:
     last_seq: int = 0
     has_data: bool = False
     loss: Loss | None = None
+    is_lost: bool = False
 
 
 @dataclass
@@ -112,6 +113,7 @@ class Model:
         side, stream = self.sides[n], self.sides[n].streams[record]
         if record is Record.QUOTE and cause in ("lost", "silent"):
             side.was_cut = True
+        stream.is_lost = cause in ("lost", "message") or bool(stream.loss and stream.is_lost)
         if stream.has_data and not stream.loss:
             terms = (n, record, n, cause, stream.last_ts, 0, stream.last_seq, 0)
             stream.loss = Loss(*terms)
@@ -121,7 +123,8 @@ class Model:
         if stream.loss:
             old = stream.loss
             head = (old.instrument, old.record, old.line, old.cause, old.last_good_ts)
-            self.losses.append(Loss(*head, UTC + now, old.last_seq, seq))
+            if stream.is_lost:  # silence alone, on a connection that goes on, loses nothing
+                self.losses.append(Loss(*head, UTC + now, old.last_seq, seq))
             stream.loss = None
         stream.last_ts, stream.last_seq, stream.has_data = UTC + now, seq, True
 

@@ -129,7 +129,8 @@ class Loss:
             could not be read; ``stale``, it brought no quote of the instrument. The first of them
             where several came.
         last_good_ts, first_good_ts: when the last record before it and the first one behind it were
-            read, UTC ns; ``first_good_ts`` is 0 while it lasts.
+            read, UTC ns; ``first_good_ts`` is 0 while it lasts. One that is ``silent`` or ``stale``
+            and ends on the connection that was so is not told then: nothing is missing.
         last_seq, first_seq: ``seq`` of those quotes, or ``trade_id`` of those trades.
     """
 

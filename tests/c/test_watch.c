@@ -421,10 +421,43 @@ static void test_a_stale_stream_is_lost_from_its_last_quote_on(void) {
     CHECK_EQ(advance(111), 0);
     loss = open_loss(a, CW_QUOTE);
     check_loss(&loss, CW_QUOTE, 2, CW_LOSS_STALE, 5010, 7);
+    CHECK_EQ(cw_engine_lose_line(engine, 2, 5120, 120), 0);
+    cw_engine_open_line(engine, 2, 5130, 130);
     CHECK_EQ(quote(150, 2, a, 99, 8), 0);
     loss = ended();
+    check_loss(&loss, CW_QUOTE, 2, CW_LOSS_STALE, 5010, 7);
     CHECK_EQ(loss.first_good_ts, 5150);
     CHECK_EQ(engine->books.tops[a].watch, CW_WATCH_DATA);
+}
+
+static void test_silence_that_ends_where_it_began_has_lost_nothing(void) {
+    cw_loss loss;
+    begin(DATA, 0);
+    engine->pulses[2].limit_ns = 150;
+    CHECK_EQ(quote(10, 2, a, 99, 7), 0);
+    trade(10, 2, 70);
+    CHECK_EQ(advance(111), 0);
+    CHECK(has_loss(a, CW_QUOTE)); /* for as long as it lasts */
+    CHECK_EQ(quote(120, 2, a, 99, 8), 0);
+    CHECK(!has_loss(a, CW_QUOTE));
+    CHECK_EQ(cw_losses_take(&engine->losses, &loss), 0);
+
+    CHECK_EQ(advance(300), 0); /* the whole line is silent */
+    CHECK(has_loss(a, CW_TRADE));
+    CHECK_EQ(quote(310, 2, a, 99, 9), 0);
+    trade(310, 2, 71);
+    CHECK(!has_loss(a, CW_QUOTE) && !has_loss(a, CW_TRADE));
+    CHECK_EQ(cw_losses_take(&engine->losses, &loss), 0);
+
+    CHECK_EQ(advance(500), 0); /* but another line may have missed something */
+    trade(510, 1, 73);
+    CHECK_EQ(cw_losses_take(&engine->losses, &loss), 1);
+    CHECK_EQ(loss.first_seq, 73);
+    CHECK_EQ(advance(800), 0);
+    CHECK_EQ(cw_engine_distrust(engine, 2, a), 0); /* and a message may be gone besides */
+    CHECK_EQ(quote(810, 2, a, 99, 10), 0);
+    CHECK_EQ(cw_losses_take(&engine->losses, &loss), 1);
+    check_loss(&loss, CW_QUOTE, 2, CW_LOSS_SILENT, 5310, 9);
 }
 
 static void test_what_a_covering_twin_brings_is_not_lost(void) {
@@ -469,6 +502,7 @@ int main(void) {
     RUN(test_a_silent_line_and_an_unreadable_message);
     RUN(test_a_message_of_one_instrument_loses_its_trades_too);
     RUN(test_a_stale_stream_is_lost_from_its_last_quote_on);
+    RUN(test_silence_that_ends_where_it_began_has_lost_nothing);
     RUN(test_what_a_covering_twin_brings_is_not_lost);
     free(memory);
     return 0;

@@ -231,7 +231,7 @@ static inline uint32_t cw_engine_apply(cw_engine *self, cw_origin origin, const 
 /* Remember the last trade of an instrument and which line carries them. */
 static inline void cw_engine_note_trade(cw_engine *self, cw_origin origin, const cw_trade *trade) {
     cw_stream *stream = &self->streams[trade->instrument];
-    if (CW_UNLIKELY(stream->trade_cause)) cw_watch_trade(self, trade);
+    if (CW_UNLIKELY(stream->trade_cause)) cw_watch_trade(self, origin.line, trade);
     stream->trade_ts = trade->ts_rx;
     stream->trade_id = trade->trade_id;
     stream->trade_epoch = origin.epoch;

@@ -28,7 +28,8 @@ typedef struct cw_stream {
     uint16_t quote_loser;
     uint8_t was_cut;    /* the gap before the next quote is not the stream's own */
     uint8_t has_margin; /* the top's quote came from another line, too */
-    uint8_t reserved[2];
+    uint8_t is_trade_lost; /* something was, while the loss lasted: not only silence */
+    uint8_t is_quote_lost;
     int64_t quote_ts; /* of the last quote before the loss that lasts */
     uint64_t quote_seq;
     int64_t heard_mono; /* last quote, also one that repeats what is known */

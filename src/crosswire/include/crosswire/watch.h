@@ -14,14 +14,16 @@
 
 struct cw_engine;
 
-/* A quote was applied to a top that is watched: its loss ends, and its deadline moves. */
+/* A quote was applied to a top that is watched: its loss ends, and its deadline moves. A loss that
+ * was silence only, and ends on the line that was silent or on one that covered, is none: nothing is
+ * missing. */
 void cw_watch_quote(struct cw_engine *self, const cw_quote *quote);
 
 /* A quote of a top that is watched repeats what is known: its deadline moves. */
 void cw_watch_repeat(struct cw_engine *self, uint32_t instrument);
 
-/* A trade came behind a loss, which ends. The stream still knows the trade before. */
-void cw_watch_trade(struct cw_engine *self, const cw_trade *trade);
+/* A trade of `line` came behind a loss, which ends. The stream still knows the trade before. */
+void cw_watch_trade(struct cw_engine *self, uint16_t line, const cw_trade *trade);
 
 /* The quotes, or trades, that `line` brought of an instrument are lost from here on, unless they
  * were never there or are lost already. */
