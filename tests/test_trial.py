@@ -1,0 +1,66 @@
+"""A configuration under faults, on local venues: what is refused, what is told, what is found."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crosswire import UsageError, parse_config
+from crosswire.cli import main
+from crosswire.sim import FAULT_KINDS
+from crosswire.trial import Trial
+
+PAIR = {"a": "binance:BTC/USDT", "b": "okx:BTC/USDT"}
+TOML = '[venues.binance]\nlines = 2\n[[pair]]\na = "binance:BTC/USDT"\nb = "okx:BTC/USDT"\n'
+
+
+def test_what_cannot_be_tried_is_refused() -> None:
+    with pytest.raises(UsageError, match="has no pair"):
+        Trial(parse_config({}))
+    with pytest.raises(UsageError, match="unknown fault 'flood'; known are cut, "):
+        Trial(parse_config({"pair": [PAIR]}), kinds=("cut", "flood"))
+
+
+def test_every_kind_of_fault_has_a_time_of_its_own() -> None:
+    trial = Trial(parse_config({"pair": [PAIR]}))
+    assert [slot.fault.kind for slot, _ in trial._slots] == list(FAULT_KINDS)
+    assert all(seconds >= 5.0 for _, seconds in trial._slots)
+
+
+@pytest.mark.timeout(120)
+def test_a_right_engine_declares_what_it_lost_and_lives_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TOML)
+    code = main(
+        ["chaos", "-c", str(path), "--faults", "cut,corrupt", "--loop", "asyncio", "--json"]
+    )
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (code, report["problems"]) == (0, [])
+    outcomes = {(o["fault"], o["venue"]): o for o in report["outcomes"]}
+    assert list(outcomes) == [(f, v) for f in ("cut", "corrupt") for v in ("binance", "okx")]
+    for (fault, _), outcome in outcomes.items():
+        assert outcome["seen"] == "backing-off"
+        assert 0 <= outcome["seen_after_s"] <= outcome["live_after_s"] < 5
+        assert outcome["missing"] == outcome["declared"]
+        assert ("TlsError" in outcome["error"]) == (fault == "corrupt")
+
+
+@pytest.mark.timeout(120)
+def test_one_that_loses_in_silence_is_found_out() -> None:
+    class Forgetful(Trial):
+        def _on_quotes(self, rows: Any) -> None:
+            super()._on_quotes(rows[rows["seq"] % 10 != 0])
+
+    trial = Forgetful(parse_config({"pair": [PAIR]}), kinds=("split",))
+    asyncio.run(trial.run())
+    assert [o.seen for o in trial.outcomes] == ["", ""]
+    assert {problem.partition(":")[0] for problem in trial.problems} == {"binance", "okx"}
+    assert all("lost and not declared, by split" in problem for problem in trial.problems)
+    assert "not felt" in trial.summary()
+    assert trial.summary().count("\n! ") == 2
