@@ -26,6 +26,8 @@ FLAGS = ["-O3", "-g0", "-std=c11", "-fvisibility=hidden"]
 FLAGS += ["-ffp-contract=off", "-fno-tree-slp-vectorize"]
 OUR_FLAGS = [*FLAGS, "-Wall", "-Wextra", "-Werror", "-fPIC"]
 
+MODULES = ("codec", "records", "engine", "line", "connection", "wake", "tls")
+
 
 class BuildExtensions(build_ext):
     """Build the library first, and keep the interpreter's own library folder out of the wheel."""
@@ -67,7 +69,7 @@ setup(
         )
     ],
     ext_modules=cythonize(
-        [extension(name) for name in ("codec", "records", "engine", "line", "connection", "tls")],
+        [extension(name) for name in MODULES],
         build_dir="build/cython",
         include_path=["src"],
         compiler_directives={

@@ -143,7 +143,7 @@ class TestThresholds:
 
 
 TOP = "takes engine, detect, venues, pair"
-ENGINE = "takes latest_only, advance_ms"
+ENGINE = "takes latest_only, advance_ms, spin, busy_poll_us"
 DETECT = "takes open_net_bps, close_net_bps"
 VENUE = (
     "takes fee_bps, url, liveness_limit_s, data_limit_s, lines, ca_file, insecure, trades, proxy, "

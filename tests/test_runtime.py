@@ -344,7 +344,7 @@ class TestARun:
             assert entries[0].kind is Kind.CONFIG
             assert entries[0].json() == json.loads(json.dumps(live.runtime.describe()))
             kinds = {entry.kind for entry in entries}
-            assert kinds == set(Kind) - {Kind.COVERED}  # every line is alone
+            assert kinds == set(Kind)
             assert all(a.mono_rx <= b.mono_rx for a, b in pairwise(entries))
 
         simulate(main())

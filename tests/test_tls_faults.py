@@ -32,6 +32,7 @@ from crosswire.receive import connect
 from crosswire.receive.tls import HANDSHAKE_LIMIT_S, REPLIES_MAX
 from crosswire.seam import System
 from crosswire.tls import DirectReader, PublicReader, Spy
+from crosswire.wake import KernelDelay
 
 _FIXTURES = (authority, context, world)
 OURS = ("direct", "public")
@@ -66,8 +67,8 @@ class Bench:
         self.on_get: Callable[[], None] = lambda: None
         self.on_bytes: Callable[[], None] = lambda: None
         common = (
-            self.near.fileno(), self.client, self.incoming, self._get, self._take, lambda: None,
-            self.ends.append,
+            self.near.fileno(), self.client, self.incoming, self._get, self._take, KernelDelay(),
+            lambda: None, self.ends.append,
         )  # fmt: skip
         self.reader: Any = (
             DirectReader(*common, self.spy) if engine == "direct" else PublicReader(*common)
@@ -257,13 +258,13 @@ class TestWhoseConnection:
         with spy:
             tls = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=HOST)
         with pytest.raises(UsageError, match="nothing was seen and checked"):
-            DirectReader(0, tls, ssl.MemoryBIO(), len, len, len, len, spy)  # type: ignore[arg-type]
+            DirectReader(0, tls, ssl.MemoryBIO(), len, len, KernelDelay(), len, len, spy)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("engine", ["direct"], indirect=True)
     def test_one_has_one_reader(self, bench: Bench) -> None:
         with pytest.raises(UsageError, match="nothing was seen and checked"):
             DirectReader(
-                0, bench.client, bench.incoming, len, len, len, len, bench.spy  # type: ignore
+                0, bench.client, bench.incoming, len, len, KernelDelay(), len, len, bench.spy  # type: ignore
             )  # fmt: skip
 
     @pytest.mark.parametrize("engine", ["direct"], indirect=True)

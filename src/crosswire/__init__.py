@@ -24,6 +24,7 @@ from .instruments import Instrument, Loss, Pair, Top
 from .line import Line
 from .records import QUOTE_DTYPE, SIGNAL_DTYPE, TRADE_DTYPE, CloseReason, SignalEvent
 from .runtime import Runtime
+from .wake import Spin
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "RecordingError",
     "Runtime",
     "SignalEvent",
+    "Spin",
     "SubscriptionError",
     "TlsError",
     "Top",

@@ -3,6 +3,8 @@
     [engine]                      # optional
     latest_only = false           # hand signals over once per read
     advance_ms = 50               # how often silence is looked for
+    spin = false                  # never sleep: takes a whole processor
+    busy_poll_us = 0              # let the kernel look for packets that long before it sleeps
 
     [detect]                      # defaults of every pair
     open_net_bps = 0.0
@@ -100,6 +102,8 @@ class Config:
     close_net_bps: float = 0.0
     latest_only: bool = False
     advance_ms: float = 50.0
+    spin: bool = False
+    busy_poll_us: int = 0
     backoff_base_s: float = 0.1
     backoff_cap_s: float = 30.0
 
@@ -190,6 +194,12 @@ class _Table:
         if not low <= value <= high:
             raise UsageError(f"{self._name(key)}: must be within {low:g}..{high:g}, not {value!r}")
         return float(value)
+
+    def whole(self, key: str, default: int, low: int, high: int) -> int:
+        value = self.number(key, default, low, high)
+        if value != int(value):
+            raise UsageError(f"{self._name(key)}: must be a whole number, not {value!r}")
+        return int(value)
 
     def rest(self) -> dict[str, Any]:
         """Take all that is left."""
@@ -302,6 +312,8 @@ def parse_config(data: Mapping[str, Any]) -> Config:
     engine = root.table("engine")
     config.latest_only = engine.flag("latest_only", False)
     config.advance_ms = engine.number("advance_ms", 50.0, 1, 10_000)
+    config.spin = engine.flag("spin", False)
+    config.busy_poll_us = engine.whole("busy_poll_us", 0, 0, 1_000_000)
     engine.end()
     detect = root.table("detect")
     config.open_net_bps, config.close_net_bps = _thresholds(detect, 0.0, 0.0)

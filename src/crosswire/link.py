@@ -38,6 +38,7 @@ from .line import Line
 from .receive import LineProtocol, Proxy, Resumption, connect
 from .seam import Seam
 from .venue import Answer, Control, Record, Venue
+from .wake import KernelDelay
 
 __all__ = ["TRANSITIONS", "Event", "Link", "LinkObserver", "LinkTerms", "State"]
 
@@ -128,6 +129,7 @@ class LinkTerms:
             of it is when the venue is asked for a sign of life, if its own time is not earlier.
         has_twins: the line is of a group, whose lines carry the same streams.
         proxy: to connect through.
+        kernel_delay: counts how long reads lay in the kernel.
         requests: numbers of requests, so that no connection takes an answer to another's for its
             own.
     """
@@ -140,6 +142,7 @@ class LinkTerms:
     liveness_limit_s: float = math.inf
     has_twins: bool = False
     proxy: Proxy | None = None
+    kernel_delay: KernelDelay | None = None
     requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
@@ -301,6 +304,7 @@ class Link:
                     terms.tls,
                     terms.resumption,
                     proxy=terms.proxy,
+                    delay=terms.kernel_delay,
                 )
                 self._move(Event.CONNECTED)
                 await asyncio.shield(self._protocol.upgraded)

@@ -22,6 +22,7 @@ from .seam import Seam, System
 from .session import Backoff, Session, State, tls_context
 from .venue import Record, Venue
 from .venues import venue
+from .wake import Spin
 
 __all__ = ["Runtime", "build_engine"]
 
@@ -80,7 +81,8 @@ class Runtime:
 
     Args:
         config: what to run.
-        seam: clock, randomness, network; the real ones by default.
+        seam: clock, randomness, network; by default the real ones, with the configuration's
+            ``busy_poll_us``, which is the business of a seam that is given.
         record: a file that takes every read, opening, loss and timer firing, in one total order;
             entering creates it, see :class:`~crosswire.capture.RecordingWriter`.
         venue_of: where venues come from.
@@ -114,11 +116,12 @@ class Runtime:
         venue_of: Callable[[str], Venue] = venue,
     ) -> None:
         self.config = config
-        self.seam = seam or System()
+        self.seam = seam or System(busy_poll_us=config.busy_poll_us)
         self.callback_errors = 0
         self.engine, self.instruments = build_engine(config, venue_of, is_timed=True)
         self._writer = RecordingWriter(record) if record else None
         self._tasks: list[asyncio.Task[None]] = []
+        self._spin = Spin()
         self._is_used = False
         self._all_live = asyncio.Event()
         self._message_errors: Counter[tuple[str, str]] = Counter()
@@ -243,6 +246,8 @@ class Runtime:
             self._start(f"session of {name}", s.run()) for name, s in self.sessions.items()
         ]
         self._tasks.append(self._start("timer", self._keep_time()))
+        if self.config.spin:
+            self._spin.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -259,6 +264,7 @@ class Runtime:
                 each was logged when it came.
         """
         self._is_used = True
+        self._spin.stop()
         ends: list[object] = []
         try:
             stops = [self._start(f"stop of {name}", s.stop()) for name, s in self.sessions.items()]
@@ -346,6 +352,10 @@ class Runtime:
             count,
             line.error_count,
         )
+
+    def kernel_to_read_ns(self) -> dict[str, dict[str, int]]:
+        """Return :meth:`Session.kernel_to_read_ns` of every venue, by its name."""
+        return {name: session.kernel_to_read_ns() for name, session in self.sessions.items()}
 
     def describe(self) -> dict[str, Any]:
         """Return the directory and the terms that are in force, as a recording holds them.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import logging
 import random
 import secrets
 import socket
@@ -40,6 +41,8 @@ __all__ = [
 
 T = TypeVar("T")
 
+_log = logging.getLogger("crosswire.seam")
+
 LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 ADDRESS_LIMIT_S = 3.0
 """How long an address may take before the next one of its name is tried; the last may take all."""
@@ -53,6 +56,8 @@ TCP_OPTIONS = (
 )
 """A peer that is gone is found out by the system within 30 s, also where nothing is sent to it;
 TCP_USER_TIMEOUT is in ms, the others in s."""
+SO_TIMESTAMPNS, SO_BUSY_POLL = 35, 46
+"""Linux's numbers, for which Python has no names; elsewhere they are refused."""
 LISTEN_BACKLOG = 1024
 """Connections that the system holds until they are accepted."""
 
@@ -166,6 +171,11 @@ class Seam:
         """What admits connects by this seam's clock."""
         return ConnectBudget()
 
+    @property
+    def has_system_clocks(self) -> bool:
+        """Whether the two clocks are the system's own, which compiled code may read by itself."""
+        return False
+
     def time_ns(self) -> int:
         """Return UTC in ns, for stamps only."""
         raise NotImplementedError
@@ -201,6 +211,11 @@ class Seam:
     async def open_socket(self, host: str, port: int) -> socket.socket:
         """Open one TCP connection that does not block; every address of the name is tried."""
         raise NotImplementedError
+
+    def ask_receive_stamps(self, sock: socket.socket) -> bool:
+        """Have the kernel stamp what a socket receives with its UTC clock, for ``recvmsg`` to tell
+        (SO_TIMESTAMPNS); returns whether it does."""
+        return False
 
     async def connect(
         self,
@@ -239,6 +254,11 @@ class Seam:
 class System(Seam):
     """The real world: the system's clocks and the running event loop.
 
+    Args:
+        busy_poll_us: how long the kernel itself looks for packets of a connection, at its device,
+            before it lets a read or a wait sleep (SO_BUSY_POLL); 0: not at all. A kernel that
+            refuses it is told of once, as a warning, and goes on without.
+
     Attributes:
         connect_budget: one for the process, whatever number of loops and threads connects.
     """
@@ -246,8 +266,14 @@ class System(Seam):
     has_sockets = True
     connect_budget = ConnectBudget()
 
-    def __init__(self) -> None:
+    def __init__(self, busy_poll_us: int = 0) -> None:
         self._random = random.SystemRandom()
+        self._busy_poll_us = busy_poll_us
+
+    @property
+    def has_system_clocks(self) -> bool:
+        kind = type(self)
+        return kind.time_ns is System.time_ns and kind.monotonic_ns is System.monotonic_ns
 
     def time_ns(self) -> int:
         return time.time_ns()
@@ -292,6 +318,8 @@ class System(Seam):
                 sock.setblocking(False)
                 for level, name, value in TCP_OPTIONS:
                     sock.setsockopt(level, name, value)
+                if self._busy_poll_us:
+                    self._ask_busy_poll(sock)
                 async with asyncio.timeout(limit_s):
                     await loop.sock_connect(sock, address)
                 return sock
@@ -305,6 +333,26 @@ class System(Seam):
             raise errors[0]
         words = "; ".join(str(error) or "no answer in time" for error in errors)
         raise OSError(f"none of {len(errors)} addresses answers: {words}")
+
+    def _ask_busy_poll(self, sock: socket.socket) -> None:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_BUSY_POLL, self._busy_poll_us)
+        except OSError as error:
+            _log.warning(
+                "the kernel refuses busy_poll_us = %d: %s; connections go on without (a process "
+                "needs CAP_NET_ADMIN to raise it above the sysctl net.core.busy_read)",
+                self._busy_poll_us,
+                error.strerror or error,
+            )
+            self._busy_poll_us = 0
+
+    def ask_receive_stamps(self, sock: socket.socket) -> bool:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        except OSError as error:
+            _log.debug("the kernel stamps no packet: %s", error.strerror or error)
+            return False
+        return True
 
     async def connect(
         self,

@@ -5,6 +5,8 @@ from typing import Self, final
 
 from typing_extensions import Buffer
 
+from .wake import KernelDelay
+
 __all__ = ["DirectReader", "PublicReader", "Spy", "find_fault"]
 
 def find_fault() -> str: ...
@@ -39,6 +41,7 @@ class DirectReader:
         incoming: ssl.MemoryBIO,
         get_buffer: Callable[[int], Buffer],
         buffer_updated: Callable[[int], None],
+        delay: KernelDelay | None,
         on_turn: Callable[[], None],
         on_end: Callable[[BaseException | None], None],
         spy: Spy,
@@ -59,6 +62,7 @@ class PublicReader:
         incoming: ssl.MemoryBIO,
         get_buffer: Callable[[int], Buffer],
         buffer_updated: Callable[[int], None],
+        delay: KernelDelay | None,
         on_turn: Callable[[], None],
         on_end: Callable[[BaseException | None], None],
     ) -> None: ...

@@ -1,7 +1,8 @@
 """The ``protocol`` engine: the loop's own transport, plain or TLS, with a buffered protocol.
 
 The transport writes into the line's receive buffer and the line parses it in place; a read is
-stamped once. Until the upgrade is answered the bytes go to the handshake.
+stamped once, by :class:`~crosswire.wake.StampedReads`. Until the upgrade is answered the bytes go
+to the handshake.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ..errors import HandshakeError, TlsError, VenueError
 from ..handshake import HEAD_MAX, ClientHandshake
 from ..line import Line
 from ..seam import Seam
+from ..wake import StampedReads
 from .trust import broken
 
 __all__ = ["LineProtocol"]
@@ -25,7 +27,7 @@ WRITE_MAX = 64 << 10
 told is little: when so much waits, it does not read."""
 
 
-class LineProtocol(asyncio.BufferedProtocol):
+class LineProtocol(StampedReads, asyncio.BufferedProtocol):
     """One connection of a client.
 
     Args:
@@ -53,9 +55,6 @@ class LineProtocol(asyncio.BufferedProtocol):
         self._line = line
         self._handshake: ClientHandshake | None = handshake
         self._seam = seam
-        # Bound once: they are called for every read.
-        self._window, self._received = line.window, line.received
-        self._time_ns, self._monotonic_ns = seam.time_ns, seam.monotonic_ns
         self._on_open = on_open
         self._head = memoryview(bytearray(HEAD_MAX))
         self._transport: asyncio.Transport | None = None
@@ -65,6 +64,8 @@ class LineProtocol(asyncio.BufferedProtocol):
         self.upgraded: asyncio.Future[None] = loop.create_future()
         self.upgraded.add_done_callback(_retrieve)
         self.ended: asyncio.Future[Exception | None] = loop.create_future()
+        clocks = None if seam.has_system_clocks else (seam.time_ns, seam.monotonic_ns)
+        super().__init__(self._head_buffer, self._receive_head, clocks)
 
     # ---- asyncio's side
 
@@ -75,15 +76,6 @@ class LineProtocol(asyncio.BufferedProtocol):
             self.abort()
         elif self._handshake:
             self._transport.write(self._handshake.request())
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._head if self._handshake else self._window()
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._handshake:
-            self._receive_head(self._head[:nbytes])
-        elif self._received(nbytes, self._time_ns(), self._monotonic_ns()):
-            self._finish()
 
     def eof_received(self) -> bool:
         return False
@@ -142,7 +134,8 @@ class LineProtocol(asyncio.BufferedProtocol):
 
     def _end(self, error: Exception | None) -> None:
         """End the connection for the line; its own error is the cause before any other."""
-        self._window, self._received = self._discard_window, _discard
+        # A closing transport may still read: the line may be another connection's by then.
+        self._divert(self._head_buffer, _discard)
         if not self.ended.done():
             self.ended.set_result(self._line.error or error)
 
@@ -151,28 +144,26 @@ class LineProtocol(asyncio.BufferedProtocol):
             self._close_timer.cancel()
             self._close_timer = None
 
-    def _discard_window(self) -> memoryview:
-        """Take what a closing transport still reads: the line may be another connection's."""
+    def _head_buffer(self) -> memoryview:
         return self._head
 
-    def _receive_head(self, data: memoryview) -> None:
+    def _receive_head(self, n: int, ts: int, mono: int) -> int:
         assert self._handshake
         try:
-            rest = self._handshake.receive(data)
+            rest = self._handshake.receive(self._head[:n])
         except VenueError as error:
             if not self.upgraded.done():
                 self.upgraded.set_exception(error)
             self.abort()
-            return
+            return 0
         if rest is None:
-            return
+            return 0
         self._handshake = None
-        ts, mono = self._time_ns(), self._monotonic_ns()
+        self._divert(self._line.window, self._line.received)
         self._line.open(ts, mono)
         self._on_open(ts, mono)
         self.upgraded.set_result(None)
-        if rest and self._line.feed(rest, ts, mono):
-            self._finish()
+        return self._line.feed(rest, ts, mono) if rest else 0
 
     def _finish(self) -> None:
         """The line reads no more: the peer closed, which the control handler has answered, or it

@@ -27,6 +27,7 @@ from typing import Any, cast
 from ..errors import UsageError
 from ..seam import Seam
 from ..tls import DirectReader, PublicReader, Spy, find_fault
+from ..wake import KernelDelay
 from .proxy import Proxy, open_tunnel
 from .trust import check_context, late, refusal
 
@@ -130,6 +131,7 @@ async def connect(
     resumption: Resumption | None = None,
     engine: str | None = None,
     proxy: Proxy | None = None,
+    delay: KernelDelay | None = None,
 ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
     """Open one connection, and tell its protocol of it.
 
@@ -139,6 +141,8 @@ async def connect(
         resumption: of this place.
         engine: as of :func:`pick_engine`.
         proxy: to go through; ``None``: straight, whatever the environment says.
+        delay: counts how long reads lay in the kernel, where the engine and the system tell; the
+            transport's own by default.
 
     Returns:
         the transport and the protocol, as ``loop.create_connection``.
@@ -159,7 +163,7 @@ async def connect(
         return await seam.connect(protocol_factory, host, port, None, None)
     try:
         return await _connect_tls(
-            seam, protocol_factory, host, port, tls, resumption, engine, tunnel
+            seam, protocol_factory, host, port, tls, resumption, engine, tunnel, delay
         )
     except OSError as error:
         named = refusal(error, host)
@@ -177,6 +181,7 @@ async def _connect_tls(
     resumption: Resumption | None,
     engine: str | None,
     sock: socket.socket | None,
+    delay: KernelDelay | None,
 ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
     resumption = resumption or Resumption()
     if not seam.has_sockets or engine == "asyncio":
@@ -197,7 +202,7 @@ async def _connect_tls(
                 raise
             raise late(f"no TLS handshake within {HANDSHAKE_LIMIT_S:g} s") from None
         protocol = protocol_factory()
-        transport = TlsTransport(seam, sock, ssl_object, incoming, outgoing, protocol, spy)
+        transport = TlsTransport(seam, sock, ssl_object, incoming, outgoing, protocol, spy, delay)
     except BaseException:
         sock.close()
         raise
@@ -275,6 +280,7 @@ class TlsTransport(asyncio.Transport):
         protocol: is told as by any transport.
         spy: saw how ``ssl_object`` was made; without one, or where it found a fault, the engine is
             ``public``.
+        delay: as of :func:`connect`.
     """
 
     def __init__(
@@ -286,6 +292,7 @@ class TlsTransport(asyncio.Transport):
         outgoing: ssl.MemoryBIO,
         protocol: asyncio.BufferedProtocol,
         spy: Spy | None,
+        delay: KernelDelay | None,
     ) -> None:
         super().__init__()
         self._loop = asyncio.get_running_loop()
@@ -306,9 +313,10 @@ class TlsTransport(asyncio.Transport):
         self._has_peer_ended = False
         self._has_said_goodbye = False
         self._timer: asyncio.TimerHandle | None = None
+        self._delay = delay or KernelDelay() if seam.ask_receive_stamps(sock) else None
         common = (
             self._fd, ssl_object, incoming, protocol.get_buffer, protocol.buffer_updated,
-            self._send_replies, self._end,
+            self._delay, self._send_replies, self._end,
         )  # fmt: skip
         self._reader: DirectReader | PublicReader
         if spy and not spy.fault:
@@ -327,7 +335,9 @@ class TlsTransport(asyncio.Transport):
     # ---- what a transport is
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Return what asyncio's TLS transport tells; and ``tls_engine``, the engine's name."""
+        """Return what asyncio's TLS transport tells; and ``tls_engine``, the engine's name, and
+        ``kernel_to_read``, how long reads lay in the kernel, as
+        :meth:`~crosswire.wake.KernelDelay.quantiles_ns`, where it tells."""
         match name:
             case "socket":
                 return self._sock
@@ -345,6 +355,8 @@ class TlsTransport(asyncio.Transport):
                 return self._ssl.compression()
             case "tls_engine":
                 return self._engine
+            case "kernel_to_read" if self._delay:
+                return self._delay.quantiles_ns()
         return default
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
