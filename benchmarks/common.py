@@ -363,13 +363,23 @@ def interleave(
     return sample
 
 
-def ratio_of(sample: Sample, resamples: int = 2000) -> Ratio:
-    """Return the median ratio of neighbouring windows and its interval; the seed is fixed."""
-    ratios = np.array(sample.peer_ns) / np.array(sample.ours_ns)
-    drawn = np.random.default_rng(SEED).integers(len(ratios), size=(resamples, len(ratios)))
-    medians = np.median(ratios[drawn], axis=1)
+def ratio_of(sample: Sample, resamples: int = 2000, *, of_medians: bool = False) -> Ratio:
+    """Return the median ratio of neighbouring windows and its interval; the seed is fixed.
+
+    Args:
+        of_medians: the ratio of the two medians in its place, for samples that are differences: of
+            those a single one may be next to nothing, and its ratio anything.
+    """
+    ours, peer = np.array(sample.ours_ns), np.array(sample.peer_ns)
+    drawn = np.random.default_rng(SEED).integers(len(ours), size=(resamples, len(ours)))
+    if of_medians:
+        found = np.median(peer) / np.median(ours)
+        medians = np.median(peer[drawn], axis=1) / np.median(ours[drawn], axis=1)
+    else:
+        found = np.median(peer / ours)
+        medians = np.median((peer / ours)[drawn], axis=1)
     low, high = np.quantile(medians, (0.025, 0.975))
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    return Ratio(float(found), float(low), float(high))
 
 
 def median(values: Sequence[float]) -> float:

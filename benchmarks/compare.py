@@ -12,6 +12,10 @@ receive/loopback/PEER      150-byte text frames from a firehose, frames only
 receive/loopback-*/PEER    the same with binary frames, with other reads, or decoded further
 receive/tls-ENGINE/PEER    the same over TLS, a record a frame, bytes counted: what TLS costs
 handshake/tls-VERSION-*/.. a connect that resumes a TLS session, beside one that does not
+wake/tls/LOOP              CPU of one TLS message a wake, less what receiving alone takes
+wake/line/null             CPU of one message a wake, beside a protocol that only counts bytes
+wake/signal-spin/epoll     p50 of due to signal on a spinning loop, beside one that sleeps
+wake/round-trip/c          p50 of a round trip on a spinning loop, beside a client in C
 unmask/SIZE/PEER           unmasking in place, called from Python
 utf8/4KiB/PEER             text of several alphabets checked, called from Python
 inflate/147B-*/zlib        tickers of about 147 bytes out of permessage-deflate, from Python
@@ -38,6 +42,7 @@ import platform
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -46,8 +51,9 @@ from typing import Any
 from crosswire.capture import read_jsonl
 from crosswire.codec import Inflate, mask, utf8_error
 from crosswire.engine import isa_levels
+from crosswire.wake import Spin
 
-from . import common, handshakes, kernels, loopback, peers, publish, tls
+from . import common, handshakes, kernels, loopback, peers, publish, tls, wake
 from .common import Sample, Side
 
 KIB_64 = 65536
@@ -79,6 +85,7 @@ class Case:
         peer: what the peer is called in the row, behind its package and version.
         method: what is timed on either side, and what is unequal in it.
         measure: does it.
+        of_medians: the ratio is that of the medians; see :func:`common.ratio_of`.
     """
 
     name: str
@@ -86,6 +93,7 @@ class Case:
     peer: str
     method: str
     measure: Callable[[Effort], Sample]
+    of_medians: bool = False
 
 
 @dataclass(frozen=True)
@@ -410,6 +418,79 @@ def _measure_handshakes(version: str, key: str, factory: Any, effort: Effort) ->
     return handshakes.take_turns(name, key, loop_factory=factory, windows=effort.windows)
 
 
+# ------------------------------------------------------------------ wake-ups
+
+WAKE = (
+    "one message a wake, the next one sent when that is read and due, {}, by another process on "
+    "another processor; windows of {:,} messages by turns, on {}. "
+)
+WAKES, SLOW_WAKES = 500, 400
+
+
+def _wake_cases() -> Iterator[Case]:
+    import uvloop
+
+    loops = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+    for name, factory in loops.items():
+        yield Case(
+            f"wake/tls/{name}",
+            "uvloop" if name == "uvloop" else "",
+            "its own TLS" if name == "uvloop" else "asyncio's SSLProtocol",
+            WAKE.format("40,000/s", WAKES, name) + "TLS 1.3 records of 150-byte texts, bytes "
+            "counted; of both the CPU of receiving as many bytes and no more is taken off. ours: "
+            "the direct engine, stamps of the kernel included",
+            partial(_measure_wake, factory),
+            of_medians=True,
+        )
+    yield Case(
+        "wake/line/null",
+        "",
+        "BufferedProtocol that counts bytes",
+        WAKE.format("40,000/s", WAKES, "uvloop") + "111-byte bookTickers, plain text. ours: "
+        "LineProtocol, to the top of book",
+        partial(_measure_line, uvloop.new_event_loop),
+        of_medians=True,
+    )
+    yield Case(
+        "wake/signal-spin/epoll",
+        "",
+        "the same without Spin",
+        WAKE.format("2,000/s", SLOW_WAKES, "uvloop") + "TLS, every quote makes a signal; p50 from "
+        "due to on_signals. ours: inside of Spin()",
+        partial(_measure_spin, uvloop.new_event_loop),
+    )
+    yield Case(
+        "wake/round-trip/c",
+        "",
+        "recv without waiting, in C",
+        f"{wake.TRIP_SIZE} bytes to an echo in C that never sleeps, and back, windows of "
+        f"{wake.TRIPS:,} by turns, p50. ours: a reader on uvloop inside of Spin(); peer: "
+        "benchmarks/roundtrip.c",
+        lambda effort: wake.round_trips(loop_factory=uvloop.new_event_loop, windows=effort.turns),
+    )
+
+
+def _measure_wake(factory: Any, effort: Effort) -> Sample:
+    ours, peer = wake.decrypted("direct"), wake.decrypted("asyncio")
+    return wake.above_bare(ours, peer, loop_factory=factory, windows=10 * effort.turns, count=WAKES)
+
+
+def _measure_line(factory: Any, effort: Effort) -> Sample:
+    return wake.two_of(
+        wake.quoted, wake.counted, loop_factory=factory, windows=10 * effort.turns, count=WAKES
+    )
+
+
+def _measure_spin(factory: Any, effort: Effort) -> Sample:
+    return wake.two_of(
+        wake.signalled(Spin),
+        wake.signalled(nullcontext),
+        loop_factory=factory,
+        windows=effort.turns,
+        count=SLOW_WAKES,
+    )
+
+
 # ------------------------------------------------------------------ unmask
 
 UNMASK = (
@@ -710,6 +791,7 @@ def cases() -> list[Case]:
         *_receive_cases(),
         *_tls_cases(),
         *_handshake_cases(),
+        *_wake_cases(),
         *_utf8_cases(),
         *_inflate_cases(),
         *_kernel_cases(),
@@ -744,7 +826,7 @@ def missing(found: Sequence[Case]) -> list[str]:
     """Return the packages of peers that are not installed."""
     lacking = set()
     wanted = {case.package for case in found if case.package}
-    if any(case.name.startswith(("receive", "handshake", "publish")) for case in found):
+    if any(case.name.startswith(("receive", "handshake", "publish", "wake")) for case in found):
         wanted.add("uvloop")
     for package in wanted:
         try:
@@ -757,7 +839,7 @@ def missing(found: Sequence[Case]) -> list[str]:
 def measured(case: Case, effort: Effort) -> Row:
     """Measure a case."""
     sample = case.measure(effort)
-    ratio = common.ratio_of(sample)
+    ratio = common.ratio_of(sample, of_medians=case.of_medians)
     version = importlib.metadata.version(case.package) if case.package else ""
     return Row(
         name=case.name,
@@ -790,6 +872,7 @@ def _print_table(rows: Sequence[Row], machine: dict[str, Any], isa: str) -> None
     print(
         "\nns are thread CPU time per message (unmask: per call; publish: and per reader), medians;"
         "\nthose of handshake are of both ends, per connect;"
+        "\nof wake/signal-spin and wake/round-trip they are the time that passes;"
     )
     print("ratio is peer / ours.")
 

@@ -22,6 +22,23 @@ class MissingCompilerError(Exception):
     """There is no C compiler."""
 
 
+def build(sources: Sequence[Path]) -> ctypes.CDLL:
+    """Compile sources, with the kernels' headers at hand, and load what that gives.
+
+    Raises:
+        MissingCompilerError: there is no compiler.
+    """
+    compiler = os.environ.get("CC", "cc").split()
+    if shutil.which(compiler[0]) is None:
+        raise MissingCompilerError(f"rows in C need a C compiler; {compiler[0]} is not there")
+    includes = [f"-I{ROOT / 'src' / 'crosswire' / 'include'}", f"-I{ROOT / 'csrc'}"]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "built.so"
+        command = [*compiler, *FLAGS.split(), *includes, *map(str, sources), "-lz", "-lm"]
+        subprocess.run([*command, "-o", str(path)], check=True)
+        return ctypes.CDLL(str(path))
+
+
 @functools.cache
 def library() -> ctypes.CDLL:
     """Build ``kernels.c`` with the kernels, and load it.
@@ -29,16 +46,7 @@ def library() -> ctypes.CDLL:
     Raises:
         MissingCompilerError: there is none.
     """
-    compiler = os.environ.get("CC", "cc").split()
-    if shutil.which(compiler[0]) is None:
-        raise MissingCompilerError(f"rows of kernels need a C compiler; {compiler[0]} is not there")
-    sources = [ROOT / "benchmarks" / "kernels.c", *sorted((ROOT / "csrc").glob("*.c"))]
-    includes = [f"-I{ROOT / 'src' / 'crosswire' / 'include'}", f"-I{ROOT / 'csrc'}"]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "kernels.so"
-        command = [*compiler, *FLAGS.split(), *includes, *map(str, sources), "-lz", "-lm"]
-        subprocess.run([*command, "-o", str(path)], check=True)
-        found = ctypes.CDLL(str(path))
+    found = build([ROOT / "benchmarks" / "kernels.c", *sorted((ROOT / "csrc").glob("*.c"))])
     for name in ("walk_headers", "copy_blocks", "unmask_blocks", "check_ascii", "inflate_messages"):
         getattr(found, name).restype = ctypes.c_size_t
     return found

@@ -83,7 +83,7 @@ def block(kind: str) -> tuple[bytes, int]:
 # ------------------------------------------------------------------ the server
 
 
-def _answer(request: bytes) -> bytes:
+def answer(request: bytes) -> bytes:
     key = next(
         line.partition(b":")[2].strip()
         for line in request.split(b"\r\n")
@@ -104,7 +104,7 @@ def _serve_one(connection: socket.socket, data: bytes, asked: threading.Semaphor
             if not piece:
                 return
             request += piece
-        connection.sendall(_answer(request))
+        connection.sendall(answer(request))
         at = 0
         twice = memoryview(data + data)
         while True:
