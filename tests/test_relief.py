@@ -358,6 +358,32 @@ class TestRelief:
 
         simulate(main())
 
+    @pytest.mark.parametrize("answer", ["ack", "no"])
+    def test_an_answer_that_comes_while_it_drains_changes_nothing(self, answer: str) -> None:
+        class Late(Quoting):
+            def on_text(self, text: str) -> None:
+                request = parse_object(text).get("request")
+                said = json.dumps({"c": answer, "request": str(request), "why": "no"})
+                self.after(1.5, self.say, said)
+
+            def on_frame(self, opcode: int, payload: bytes) -> None:
+                if opcode != 9:  # it drains until the limit
+                    super().on_frame(opcode, payload)
+
+        async def main() -> None:
+            first, second = Late(), Quoting()
+            world = quoting_world(first, second, has_spare=True)
+            await world.reach("subscribing")
+            first.say('{"c":"bye"}')
+            await run(world, 5)
+            assert world.session.reliefs == 1
+            assert (world.session.state.value, world.session.last_error) == ("live", "")
+            assert (world.session.connects, world.session.losses) == (2, 0)
+            await world.stop()
+            assert leftovers() == []
+
+        simulate(main())
+
     def test_stopping_ends_both(self) -> None:
         async def main() -> None:
             for wait_s in (0.0, 0.05, 0.5, 1.0, 1.2, 1.5, 2.5):

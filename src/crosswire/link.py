@@ -238,7 +238,7 @@ class Link:
         except (OSError, VenueError) as error:
             if not self.is_told_to_end:
                 reason = self.error = f"{type(error).__name__}: {error}"
-            raise
+                raise
         finally:
             self.settled.cancel()
             if not self._protocol.is_closing:
@@ -364,7 +364,8 @@ class Link:
         """From the subscriptions to a connection that is live, and carries what its twins do."""
         start = {native: self._quotes_of(native) for native in self._quoted}
         await self._subscribe(self.terms.streams)
-        self._move(Event.ACKNOWLEDGED)
+        if self.state is State.SUBSCRIBING:  # it may have been relieved by now
+            self._move(Event.ACKNOWLEDGED)
         acknowledged = self.seam.monotonic_ns()
         while self._age_s(acknowledged) < SYNC_LIMIT_S and any(
             self._quotes_of(native) == count for native, count in start.items()
