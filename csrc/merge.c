@@ -153,6 +153,7 @@ static uint32_t merge_quote(cw_engine *self, uint16_t line, cw_record *row) {
             pulse->merged->duplicates++;
             if (order == 0) note_copy(self, line, quote->instrument);
             if (order == 0 || top->line == line) cw_watch_repeat(self, quote->instrument);
+            if (order == 0) cw_watch_freshen(self, quote->instrument);
             return 0;
         }
     }

@@ -45,6 +45,15 @@ void cw_watch_repeat(cw_engine *self, uint32_t instrument) {
     if (self->books.tops[instrument].watch & CW_WATCH_DATA) hear(self, instrument);
 }
 
+void cw_watch_freshen(cw_engine *self, uint32_t instrument) {
+    cw_top *top = &self->books.tops[instrument];
+    cw_stream *stream = &self->streams[instrument];
+    if (!top->is_stale || stream->is_quote_lost) return;
+    stream->quote_cause = CW_LOSS_NONE;
+    top->watch &= (uint8_t)~CW_WATCH_LOSS;
+    cw_top_set_stale(&self->books, instrument, 0);
+}
+
 /* 1 when a line that is alive carries the top: else it is unreadable for another reason. */
 static int is_carried(const cw_engine *self, const cw_top *top) {
     const cw_pulse *pulse;

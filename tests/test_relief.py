@@ -186,6 +186,46 @@ class TestAStreamThatFallsSilent:
 
         simulate(main())
 
+    def test_one_that_falls_silent_again_is_subscribed_again_each_time(self) -> None:
+        async def main() -> None:
+            peer = Quoting()
+            world = quoting_world(peer, data_limit_s=3.0)
+            await world.reach("live")
+            for times in (1, 2):  # its limit grows with what it is used to
+                await run(world, 40)
+                peer.silent.add("ETHUSDT")
+                await run(world, 20)
+                assert peer.unsubscribed == ["ETHUSDT.quote"] * times
+                assert world.session.state.value == "live"
+            assert world.session.losses == 0
+            await world.stop()
+
+        simulate(main())
+
+    @pytest.mark.parametrize("has_spare", [False, True])
+    def test_a_quiet_one_that_is_answered_with_what_stands_is_not_dropped(
+        self, has_spare: bool
+    ) -> None:
+        class Standing(Peer):
+            """Says what stands when it is subscribed, and nothing else."""
+
+            def on_text(self, text: str) -> None:
+                super().on_text(text)
+                for name in parse_object(text).get("streams", []):
+                    self.say(quote_text(name.partition(".")[0], 7, "10", "11"))
+
+        async def main() -> None:
+            world = quoting_world(
+                Standing(), data_limit_s=15.0, speaks_first=True, has_spare=has_spare
+            )
+            await world.reach("live")
+            await run(world, 300)
+            assert world.session.losses == 0
+            assert world.session.last_error == ""
+            await world.stop()
+
+        simulate(main())
+
     def test_pings_that_are_answered_are_no_data(self) -> None:
         async def main() -> None:
             peer = Stubborn()
@@ -399,6 +439,39 @@ class TestRelief:
                 assert not second.is_open
                 assert world.session.state.value == "stopped"
                 assert not world.engine.top(0).is_valid
+
+        simulate(main())
+
+    def test_a_connection_that_lasted_is_relieved_by_the_shortest_delay(self) -> None:
+        async def main() -> None:
+            world = quoting_world(Quoting(), has_spare=True)
+            await world.reach("live")
+            for _ in range(5):
+                await run(world, 70)
+                world.peer.say('{"c":"bye"}')
+                await run(world, 5)
+            assert world.session.reliefs == 5
+            assert {high for _, high, _ in world.seam.drawn} == {0.1}
+            await world.stop()
+
+        simulate(main())
+
+    def test_no_connect_begins_behind_a_stop(self) -> None:
+        class Lasting(Quoting):
+            close_s = 0.9
+
+            def on_frame(self, opcode: int, payload: bytes) -> None:
+                pass
+
+        async def main() -> None:
+            for seed in range(5):
+                world = quoting_world(Lasting(), Quoting(), has_spare=True, seed=seed)
+                await world.reach("live")
+                await run(world, 2)
+                world.peer.say('{"c":"bye"}')
+                await world.stop()
+                assert len(world.seam.connects) == 1
+                assert leftovers() == []
 
         simulate(main())
 

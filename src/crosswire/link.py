@@ -210,7 +210,9 @@ class Link:
         self._heard_bytes = 0
         self._relieved = asyncio.Event()
         self._stale: set[str] = set()
+        self._asked: set[str] = set()  # subscribed again, and stale since
         self._fell_silent = asyncio.Event()
+        self._is_acknowledged = asyncio.Event()
         self.settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ids = {native: n for n, (name, native) in enumerate(line.engine.instruments)
                if name == self.venue.name}  # fmt: skip
@@ -364,6 +366,7 @@ class Link:
         """From the subscriptions to a connection that is live, and carries what its twins do."""
         start = {native: self._quotes_of(native) for native in self._quoted}
         await self._subscribe(self.terms.streams)
+        self._is_acknowledged.set()
         if self.state is State.SUBSCRIBING:  # it may have been relieved by now
             self._move(Event.ACKNOWLEDGED)
         acknowledged = self.seam.monotonic_ns()
@@ -556,6 +559,7 @@ class Link:
         ids = set(stale)
         before = self._stale
         self._stale = {native for native, number in self._quoted.items() if number in ids}
+        self._asked &= self._stale
         is_silent = bool(self._stale) or not self.line.is_live
         if self._stale - before:
             self._fell_silent.set()
@@ -566,21 +570,20 @@ class Link:
 
     async def _revive(self) -> None:
         """Subscribe streams again that fell silent; if they stay so the connection has failed."""
-        asked: set[str] = set()  # and silent since
+        await self._is_acknowledged.wait()
         while True:
             await self._fell_silent.wait()
             self._fell_silent.clear()
-            asked &= self._stale
-            streams = [(native, Record.QUOTE) for native in sorted(self._stale - asked)]
+            streams = [(native, Record.QUOTE) for native in sorted(self._stale - self._asked)]
             if not streams:
                 continue
-            asked |= self._stale
+            self._asked |= self._stale
             names = ", ".join(native for native, _ in streams)
             _log.warning("%s: silent, subscribed again: %s", self.venue.name, names)
             await self._unsubscribe(streams)
             await self._subscribe(streams)
             await self.seam.sleep(REVIVE_LIMIT_S)
-            silent = [native for native, _ in streams if native in self._stale]
+            silent = [native for native, _ in streams if native in self._asked]
             if silent and (self.venue.speaks_first or len(self._stale) == len(self._quoted)):
                 names = ", ".join(silent)
                 raise SubscriptionError("stream-stale", 0, f"subscribed again, and silent: {names}")

@@ -237,6 +237,7 @@ class Session:
                     self._rest = State.BACKING_OFF
                     self._note_state()
                     await self._unless_stopped(self.seam.sleep(delay_s))
+            self._drop_relief()
             if self._link:
                 await self._link.say_goodbye()
         finally:
@@ -251,6 +252,7 @@ class Session:
 
     async def _end(self) -> None:
         """Let go of everything, at once."""
+        self._stopping.set()
         tasks = [*self._tasks.values(), *([self._relief] if self._relief else [])]
         for task in tasks:
             task.cancel()
@@ -314,7 +316,8 @@ class Session:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, OSError | VenueError):
             self._failure = error
-        elif error is not None and not self._stopping.is_set():
+            _log.error("a connection of %s failed", self.venue.name, exc_info=error)
+        elif error is not None and not (self._stopping.is_set() or link.is_told_to_end):
             self.last_error = f"{type(error).__name__}: {error}"
             where = (self.venue.name, self._host, self._port)
             _log.warning("%s at %s:%d: %s", *where, self.last_error)
@@ -333,6 +336,7 @@ class Session:
             if link in self._tasks or self._link is not link:
                 continue
             delay_s = self._delay_after(link)
+            self._drop_relief()
             self._take_over(self._next)
         return delay_s
 
@@ -341,14 +345,18 @@ class Session:
 
     def _delay_after(self, link: Link) -> float:
         """Return how long to wait before the next connect, in seconds."""
-        age_ns = self.seam.monotonic_ns() - link.opened_mono
-        if link.opened_mono and age_ns >= HEALTHY_S * 1e9:
-            self.backoff.reset()
+        self._forgive(link)
         if self._next:
             return 0.0  # one is under way
         invited = link.is_dismissed
         delay = self.backoff.invited_delay if invited else self.backoff.next_delay
         return delay(self.seam.uniform)
+
+    def _forgive(self, link: Link) -> None:
+        """Begin again at the shortest delay, where a connection lasted long enough."""
+        age_ns = self.seam.monotonic_ns() - link.opened_mono
+        if link.opened_mono and age_ns >= HEALTHY_S * 1e9:
+            self.backoff.reset()
 
     # ---- one connection in the place of another
 
@@ -358,10 +366,16 @@ class Session:
         if link:
             self.refused, self.late = link.refused, link.late
             self._note_state()
-        elif self._relief:
+
+    def _drop_relief(self) -> None:
+        """Break off what is done for a relief; a connection that it made goes on."""
+        if self._relief:
             self._relief.cancel()
+            self._relief = None
 
     def _start_relief(self, link: Link) -> None:
+        if self._stopping.is_set():
+            return
         if link is self._link and (self._relief is None or self._relief.done()):
             self._relief = asyncio.ensure_future(self._relieve(link))
             self._relief.add_done_callback(self._forget_relief)
@@ -374,12 +388,13 @@ class Session:
     async def _relieve(self, old: Link) -> None:
         """Make another connection, for as long as the old one lasts, and let it take over when it
         carries everything. Should the old one end before, the new one has its place at once."""
+        self._forgive(old)
         delay = self.backoff.invited_delay
         while True:
             await self.seam.sleep(delay(self.seam.uniform))
-            await self._admit()
             while len(self._tasks) >= len(self._lines):  # an older one is on its way down
                 await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+            await self._admit()
             if self._link is not old:
                 return
             new = self._next = self._make()

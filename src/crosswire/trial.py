@@ -28,6 +28,7 @@ from .seam import Seam, System
 from .session import Session, State
 from .sim import FAULT_KINDS, ChaosProxy, Fault, Scenario, load_sent
 from .sim.process import Simulator
+from .venue import Record
 
 __all__ = ["Outcome", "Trial"]
 
@@ -209,7 +210,13 @@ class Trial:
         for name, terms in self._config.venues.items():
             url, *others = (url for _, url in proxies[name])
             venues[name] = replace(
-                terms, url=url, other_urls=tuple(others), ca_file=ready["ca"], insecure=False
+                terms,
+                url=url,
+                other_urls=tuple(others),
+                ca_file=ready["ca"],
+                insecure=False,
+                proxy=None,
+                proxy_auth_env=None,
             )
         return replace(self._config, venues=venues)
 
@@ -260,7 +267,7 @@ class Trial:
             missing = np.setdiff1d(stamps[stamps > 0], received)
             is_declared = np.zeros(len(missing), bool)
             for loss in self._losses:
-                if loss.instrument in numbers:
+                if loss.instrument in numbers and loss.record is Record.QUOTE:
                     is_declared |= (missing > loss.last_seq) & (
                         (missing < loss.first_seq) | (loss.first_seq == 0)
                     )

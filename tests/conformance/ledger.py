@@ -15,12 +15,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = Path(__file__).with_name("LEDGER.json")
-KERNELS = "base buffer deflate frame heap inflate ops ops_* receiver utf8 zlib_heap"
+KERNELS = "base buffer deflate frame inflate ops ops_* receiver utf8 zlib_heap"
+HEADERS = "base buffer deflate frame heap inflate ops receiver utf8"
 """What the codec runs. The ``ops_*`` hold the line's parser and the scanner as well, which no echo
 peer calls; their own parts (``line_*``, ``scan_*``) and the books behind them are left out."""
 SOURCES = (
     *(f"csrc/{name}.[ch]" for name in KERNELS.split()),
-    *(f"src/crosswire/include/crosswire/{name}.h" for name in KERNELS.split()),
+    *(f"src/crosswire/include/crosswire/{name}.h" for name in HEADERS.split()),
     "src/crosswire/codec.pyx",
     "src/crosswire/connection.pyx",
     "src/crosswire/handshake.py",

@@ -22,6 +22,9 @@ void cw_watch_quote(struct cw_engine *self, const cw_quote *quote);
 /* A quote of a top that is watched repeats what is known: its deadline moves. */
 void cw_watch_repeat(struct cw_engine *self, uint32_t instrument);
 
+/* What stands in a stale top was said again, key and all: it stands, and is stale no more. */
+void cw_watch_freshen(struct cw_engine *self, uint32_t instrument);
+
 /* A trade of `line` came behind a loss, which ends. The stream still knows the trade before. */
 void cw_watch_trade(struct cw_engine *self, uint16_t line, const cw_trade *trade);
 
