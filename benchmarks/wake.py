@@ -1,12 +1,12 @@
 """What a wake-up costs: one message at a time from another process, at a given pace.
 
-A server of its own sends frames one by one, each when it is due, but never one before the client
-has read the one before: so a client wakes up once for each, however busy the machine is. That it
-has, the server sees at the client's own socket, of which it has a descriptor, without a cost to the
-client. Clients have a connection each, all of one thread, and messages come to one after the other
-in short windows; server and clients keep to a processor each. What is measured is the CPU time of
-the client's thread for each message, everything in it (epoll, loop, recv, protocol), or the median
-time from when a message was due to the signal that it made, on the one monotonic clock.
+A server of its own sends frames one by one, each when it is due, but not before the client has read
+the one before and had time to sleep: so a client wakes up once for each, however busy the machine
+is. The server sees that at the client's own socket, of which it has a descriptor, without a cost to
+the client. Clients have a connection each, all of one thread, and messages come to one after the
+other in short windows; server and clients keep to a processor each. What is measured is the CPU
+time of the client's thread for each message, everything in it (epoll, loop, recv, protocol), or the
+median time from when a message was due to the signal that it made, on the one monotonic clock.
 
 The server's time is not measured: it waits by looking at the clock.
 
@@ -62,6 +62,9 @@ SLOW_NS = 500_000
 
 LOOK_AGAIN_NS = 5_000
 """How long the server leaves the socket of a client alone that has not read it yet."""
+REST_NS = 16_000
+"""How long a client that has read has at least until the next message: it should sleep by then, for
+who is busy still when it comes is spared the wake-up."""
 PREPARE_NS = 100_000
 """Time for the server to make a message that tells when it is due."""
 
@@ -140,29 +143,25 @@ class _Connection:
         return self.outgoing.read()
 
     def send(self, kind: str, count: int, pace_ns: int) -> None:
-        """Send each when it is due and the client has read what came before.
-
-        All are prepared before the first is due. Of ``timed`` ones each is, and tells the time, and
-        is due later where the one before was read late: a pause of the client, who may have to wait
-        for its processor, is the delay of one message and not of all behind it.
-        """
+        """Send each when it is due, which is later where the one before was read late: a pause of
+        the client, who may have to wait for its processor, is the delay of one message and not of
+        all behind it. All are prepared before, but those that are ``timed``: they tell when they
+        are due."""
         is_timed = kind == "timed"
         due = time.monotonic_ns() + 2_000_000 + (0 if is_timed else count * 10_000)
         ready = [] if is_timed else [self.packed(data) for data in _payloads(kind, count)]
         send, clock = self.sock.send, time.monotonic_ns
         ioctl, unread, nothing = fcntl.ioctl, termios.FIONREAD, bytes(4)
         for i in range(count):
-            while ioctl(self.client, unread, nothing) != nothing:
-                again = clock() + LOOK_AGAIN_NS
-                while clock() < again:
-                    pass
-            if is_timed:
-                due = max(due, clock() + PREPARE_NS)
             data = self.packed(_quote(due, i)) if is_timed else ready[i]
             while clock() < due:
                 pass
             send(data)
-            due += pace_ns
+            while ioctl(self.client, unread, nothing) != nothing:
+                again = clock() + LOOK_AGAIN_NS
+                while clock() < again:
+                    pass
+            due = max(due + pace_ns, clock() + (PREPARE_NS if is_timed else REST_NS))
 
 
 def _serve(folder: Path, channel: socket.socket) -> None:
