@@ -74,13 +74,17 @@ def _add_demo(commands: Any) -> None:
         "--record", type=Path, metavar="FILE", help="keep the recording there (default: not kept)"
     )
     parser.add_argument("--no-view", action="store_true", help="do not draw while it runs")
+    _add_loop(parser)
+    parser.set_defaults(run=_demo)
+
+
+def _add_loop(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--loop",
         choices=("uvloop", "asyncio"),
         default="uvloop",
         help="the event loop (default uvloop)",
     )
-    parser.set_defaults(run=_demo)
 
 
 def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -101,10 +105,9 @@ async def _until_terminated(work: Coroutine[Any, Any, dict[str, Any]]) -> dict[s
     return await work
 
 
-def _play(demo: Demo, loop: str) -> dict[str, Any]:
-    factory = _loop_factory(loop)
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(_until_terminated(demo.run()))
+def _play(work: Callable[[], Coroutine[Any, Any, dict[str, Any]]], loop: str) -> dict[str, Any]:
+    with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
+        return runner.run(_until_terminated(work()))
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -125,7 +128,7 @@ def _demo(options: argparse.Namespace) -> int:
     )
     if options.record:  # a place that cannot be written is told before anything runs
         create_file(options.record).close()
-    report = _play(demo, options.loop)
+    report = _play(demo.run, options.loop)
     if options.json:
         for text in demo.problems:
             _say(f"! {text}")
@@ -369,12 +372,7 @@ def _add_chaos(commands: Any) -> None:
         default=",".join(FAULT_KINDS),
         help="by commas, in this order (default: all, %(default)s)",
     )
-    parser.add_argument(
-        "--loop",
-        choices=("uvloop", "asyncio"),
-        default="uvloop",
-        help="the event loop (default uvloop)",
-    )
+    _add_loop(parser)
     parser.set_defaults(run=_chaos)
 
 
@@ -385,8 +383,7 @@ def _chaos(options: argparse.Namespace) -> int:
         kinds=_split(options.faults),
         say=_say,
     )
-    with asyncio.Runner(loop_factory=_loop_factory(options.loop)) as runner:
-        report = runner.run(_until_terminated(trial.run()))
+    report = _play(trial.run, options.loop)
     if options.json:
         for text in trial.problems:
             _say(f"! {text}")

@@ -317,4 +317,15 @@ static uint32_t levels(const cw_ops *ops[LEVELS]) {
     return n;
 }
 
+/* ---- signals ---- */
+
+/* The oldest signal of a ring, which is read then; there must be one. */
+static cw_signal take_signal(cw_ring *ring) {
+    uint32_t count;
+    cw_signal s = *cw_ring_peek(ring, &count);
+    CHECK(count > 0);
+    cw_ring_release(ring, 1);
+    return s;
+}
+
 #endif

@@ -57,13 +57,7 @@ static uint32_t quote(uint32_t instrument, double bid, double bid_qty, double as
     return written;
 }
 
-static cw_signal next_signal(void) {
-    uint32_t count;
-    cw_signal s = *cw_ring_peek(&ring, &count);
-    CHECK(count > 0);
-    cw_ring_release(&ring, 1);
-    return s;
-}
+static cw_signal next_signal(void) { return take_signal(&ring); }
 
 static void check_none(void) { CHECK_EQ(ring.head, ring.tail); }
 

@@ -37,13 +37,7 @@ static uint32_t quote(uint16_t line, uint32_t instrument, double bid, double ask
     return cw_engine_take(engine, line, CW_SCAN_QUOTE, SPOT_BOOK_TICKER, instrument, &row);
 }
 
-static cw_signal next_signal(void) {
-    uint32_t count;
-    cw_signal s = *cw_ring_peek(&engine->ring, &count);
-    CHECK(count > 0);
-    cw_ring_release(&engine->ring, 1);
-    return s;
-}
+static cw_signal next_signal(void) { return take_signal(&engine->ring); }
 
 static void open_cross(void) {
     CHECK_EQ(quote(0, a, 99, 100, 1), 0);

@@ -66,13 +66,7 @@ static uint32_t trade(uint16_t line, uint64_t id) {
 
 static void pass(int64_t now) { CHECK_EQ(cw_engine_advance(engine, now, now), 0); }
 
-static cw_signal next_signal(void) {
-    uint32_t count;
-    cw_signal s = *cw_ring_peek(&engine->ring, &count);
-    CHECK(count > 0);
-    cw_ring_release(&engine->ring, 1);
-    return s;
-}
+static cw_signal next_signal(void) { return take_signal(&engine->ring); }
 
 static int is_readable(uint32_t instrument) { return engine->books.net_ask[instrument] < INFINITY; }
 

@@ -64,13 +64,7 @@ static void trade(int64_t now, uint16_t line, uint64_t id) {
     CHECK_EQ(cw_engine_take(engine, line, CW_SCAN_TRADE, SPOT_TRADE, a, &row), 0);
 }
 
-static cw_signal next_signal(void) {
-    uint32_t count;
-    cw_signal s = *cw_ring_peek(&engine->ring, &count);
-    CHECK(count > 0);
-    cw_ring_release(&engine->ring, 1);
-    return s;
-}
+static cw_signal next_signal(void) { return take_signal(&engine->ring); }
 
 static int is_readable(uint32_t instrument) { return engine->books.net_ask[instrument] < INFINITY; }
 static int is_stale(uint32_t instrument) { return engine->books.tops[instrument].is_stale; }
