@@ -3,10 +3,12 @@
 A server of its own sends frames one by one, each when it is due, but not before the client has read
 the one before and had time to sleep: so a client wakes up once for each, however busy the machine
 is. The server sees that at the client's own socket, of which it has a descriptor, without a cost to
-the client. Clients have a connection each, all of one thread, and messages come to one after the
-other in short windows; server and clients keep to a processor each. What is measured is the CPU
-time of the client's thread for each message, everything in it (epoll, loop, recv, protocol), or the
-median time from when a message was due to the signal that it made, on the one monotonic clock.
+the client. Where the time until a signal is measured, messages are sent from C when they are due,
+without a look. Clients have a connection each, all of one thread, and messages come to one
+after the other in short windows; server and clients keep to a processor each. What is measured is
+the CPU time of the client's thread for each message, everything in it (epoll, loop, recv,
+protocol), or the median time from when a message was due to the signal that it made, on the one
+monotonic clock.
 
 The server's time is not measured: it waits by looking at the clock.
 
@@ -65,8 +67,6 @@ LOOK_AGAIN_NS = 5_000
 REST_NS = 16_000
 """How long a client that has read has at least until the next message: it should sleep by then, for
 who is busy still when it comes is spared the wake-up."""
-PREPARE_NS = 100_000
-"""Time for the server to make a message that tells when it is due."""
 
 Measure = Callable[[int], Awaitable[float]]
 """messages → ns of a message, in one window."""
@@ -145,15 +145,12 @@ class _Connection:
     def send(self, kind: str, count: int, pace_ns: int) -> None:
         """Send each when it is due, which is later where the one before was read late: a pause of
         the client, who may have to wait for its processor, is the delay of one message and not of
-        all behind it. All are prepared before, but those that are ``timed``: they tell when they
-        are due."""
-        is_timed = kind == "timed"
-        due = time.monotonic_ns() + 2_000_000 + (0 if is_timed else count * 10_000)
-        ready = [] if is_timed else [self.packed(data) for data in _payloads(kind, count)]
+        all behind it. All are prepared before."""
+        due = time.monotonic_ns() + 2_000_000 + count * 10_000
+        ready = [self.packed(data) for data in _payloads(kind, count)]
         send, clock = self.sock.send, time.monotonic_ns
         ioctl, unread, nothing = fcntl.ioctl, termios.FIONREAD, bytes(4)
-        for i in range(count):
-            data = self.packed(_quote(due, i)) if is_timed else ready[i]
+        for data in ready:
             while clock() < due:
                 pass
             send(data)
@@ -161,7 +158,25 @@ class _Connection:
                 again = clock() + LOOK_AGAIN_NS
                 while clock() < again:
                     pass
-            due = max(due + pace_ns, clock() + (PREPARE_NS if is_timed else REST_NS))
+            due = max(due + pace_ns, clock() + REST_NS)
+
+    def send_timed(self, count: int, pace_ns: int) -> None:
+        """Send quotes that tell when they are due, each at that very time, from C: between two of
+        them the sender does nothing but look at the clock, and leaves the client's socket alone,
+        whose lock the client would have to wait for."""
+        library = _library()
+        first = time.monotonic_ns() + 2_000_000 + count * 50_000
+        due = [first + i * pace_ns for i in range(count)]
+        ready = [self.packed(_quote(due_ns, i)) for i, due_ns in enumerate(due)]
+        numbers = ctypes.c_int64 * count
+        if library.send_when_due(
+            self.sock.fileno(),
+            b"".join(ready),
+            numbers(*map(len, ready)),
+            numbers(*due),
+            ctypes.c_size_t(count),
+        ):
+            raise RuntimeError("the client is gone")
 
 
 def _serve(folder: Path, channel: socket.socket) -> None:
@@ -181,7 +196,11 @@ def _serve(folder: Path, channel: socket.socket) -> None:
             case ["watch"]:
                 connections[-1].client = socket.recv_fds(channel, 1, 1)[1][0]
             case ["send", number, kind, count, pace_ns]:
-                connections[int(number)].send(kind, int(count), int(pace_ns))
+                connection = connections[int(number)]
+                if kind == "timed":
+                    connection.send_timed(int(count), int(pace_ns))
+                else:
+                    connection.send(kind, int(count), int(pace_ns))
                 os.write(1, b"sent\n")  # at once: whoever waits reads it with one read
             case _:
                 raise ValueError(line)
@@ -546,10 +565,10 @@ async def _spun(port: int) -> float:
             if take(buffer) != TRIP_SIZE:
                 done.set_exception(RuntimeError("the echo came in pieces, or ended"))
                 return
+            put(data)  # at once: what is noted is noted while the message is on its way
             stamp(clock())
-            if len(stamps) <= TRIPS:
-                put(data)
-            else:
+            if len(stamps) > TRIPS:
+                loop.remove_reader(sock)
                 done.set_result(None)
 
         loop.add_reader(sock, run)
