@@ -31,7 +31,7 @@ from crosswire.errors import TlsError, UsageError
 from crosswire.receive import connect
 from crosswire.receive.tls import HANDSHAKE_LIMIT_S, REPLIES_MAX
 from crosswire.seam import System
-from crosswire.tls import DirectReader, PublicReader, Spy
+from crosswire.tls import DirectReader, PublicReader, Records, Spy
 from crosswire.wake import KernelDelay
 
 _FIXTURES = (authority, context, world)
@@ -56,6 +56,7 @@ class Bench:
         self.near.setblocking(False)
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._from, self._to = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.records_in = Records()
         self.server = own.wrap_bio(self._from, self._to, server_side=True)
         self.spy = Spy()
         with self.spy:
@@ -71,7 +72,9 @@ class Bench:
             lambda: None, self.ends.append,
         )  # fmt: skip
         self.reader: Any = (
-            DirectReader(*common, self.spy) if engine == "direct" else PublicReader(*common)
+            DirectReader(*common, self.spy)
+            if engine == "direct"
+            else PublicReader(*common, self.records_in)
         )
         self.reader.run()  # what the handshake left; a test begins behind it
 
@@ -85,7 +88,9 @@ class Bench:
                 if not self.spy.fault:
                     self.spy.check(self.client, self.incoming, self.outgoing)
                 self._from.write(self.outgoing.read())
-                self.incoming.write(self._to.read())
+                data = self._to.read()
+                self.incoming.write(data)
+                self.records_in.note(data)
         assert self.spy.fault == ""
 
     def _get(self, hint: int) -> Any:
@@ -250,6 +255,62 @@ class TestWindows:
         bench.on_bytes = lambda: store.extend(b"more")  # a view that is still held forbids it
         bench.run(bench.records(b"x"))
         assert (bench.ends, len(store)) == ([], 104)
+
+
+def header(size: int, kind: int = 23, version: int = 3) -> bytes:
+    return bytes((kind, version, 3)) + size.to_bytes(2, "big")
+
+
+class TestRecords:
+    STREAM = b"".join(header(n) + bytes(n) for n in (1, 7, 300, 2, 16_401))
+
+    def test_complete_ones_are_counted_wherever_the_stream_is_cut(self) -> None:
+        ends = [6, 18, 323, 330, len(self.STREAM)]
+        for cut in (*range(400), *range(400, len(self.STREAM), 97), len(self.STREAM)):
+            records = Records()
+            records.note(self.STREAM[:cut])
+            assert records.count == sum(end <= cut for end in ends)
+            records.note(self.STREAM[cut:])
+            assert records.count == 5
+
+    def test_byte_by_byte_is_as_good(self) -> None:
+        records = Records()
+        for byte in self.STREAM:
+            records.note(bytes((byte,)))
+        records.note(b"")
+        assert records.count == 5
+
+    @pytest.mark.parametrize(
+        "odd",
+        [b"HTTP/", header(1, kind=19), header(1, kind=25), header(1, version=2), header(0),
+         header(16_384 + 2049)],
+    )  # fmt: skip
+    def test_what_is_no_record_is_there_to_be_refused_at_its_header(self, odd: bytes) -> None:
+        records = Records()
+        records.note(self.STREAM + odd[:4])
+        assert records.count == 5
+        records.note(odd[4:])
+        assert records.count == 6
+        records.note(b"whatever follows")
+        assert records.count > 0
+
+    def test_the_longest_record_is_none_too_long(self) -> None:
+        records = Records()
+        records.note(header(16_384 + 2048))
+        assert records.count == 0
+
+    @pytest.mark.parametrize("window_size", [1, 2, 3, 4, 5, 6, 7, 12, 13, 1 << 14])
+    def test_windows_of_any_size_get_all_of_them(self, bench: Bench, window_size: int) -> None:
+        bench.window = memoryview(bytearray(window_size))
+        data = bench.records(b"abc", b"defghi", b"j", b"klm") + bench.records(b"nopqrs" * 1000)
+        for cut in range(0, len(data), 41):
+            bench.run(data[cut : cut + 41])
+        assert (bytes(bench.got), bench.ends) == (b"abcdefghijklm" + b"nopqrs" * 1000, [])
+
+    def test_what_is_no_record_ends_the_stream_at_once(self, bench: Bench) -> None:
+        bench.run(bench.records(b"before") + b"HTTP/")
+        assert bytes(bench.got) == b"before"
+        assert [type(error) for error in bench.ends] == [ssl.SSLError]
 
 
 class TestWhoseConnection:

@@ -7,7 +7,7 @@ from typing_extensions import Buffer
 
 from .wake import KernelDelay
 
-__all__ = ["DirectReader", "PublicReader", "Spy", "find_fault"]
+__all__ = ["DirectReader", "PublicReader", "Records", "Spy", "find_fault"]
 
 def find_fault() -> str: ...
 
@@ -48,6 +48,12 @@ class DirectReader:
     ) -> None: ...
 
 @final
+class Records:
+    @property
+    def count(self) -> int: ...
+    def note(self, data: Buffer) -> None: ...
+
+@final
 class PublicReader:
     is_paused: bool
     is_over: bool
@@ -65,4 +71,5 @@ class PublicReader:
         delay: KernelDelay | None,
         on_turn: Callable[[], None],
         on_end: Callable[[BaseException | None], None],
+        records: Records,
     ) -> None: ...

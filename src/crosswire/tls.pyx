@@ -26,7 +26,7 @@ import ssl
 
 cimport cython
 from cpython.buffer cimport (
-    PyBUF_READ, PyBUF_WRITABLE, PyBUF_WRITE, PyBuffer_Release, PyObject_GetBuffer,
+    PyBUF_READ, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stddef cimport size_t
@@ -38,12 +38,13 @@ from crosswire.wake cimport KernelDelay
 
 from .errors import UsageError
 
-__all__ = ["DirectReader", "PublicReader", "Spy", "find_fault"]
+__all__ = ["DirectReader", "PublicReader", "Records", "Spy", "find_fault"]
 
 cdef enum:
     RAW_SIZE = 1 << 18
     STEP_SIZE = 1 << 14
     TURN_SIZE = 1 << 18
+    RECORD_SIZE = (1 << 14) + 2048  # the most that a record of TLS 1.2 may have behind its header
     STAMP_EVERY = 7  # reads: being told of the kernel's stamp costs 0.1 to 0.3 us
     MODE_RELEASE_BUFFERS = 0x10
     CTRL_CLEAR_MODE = 78
@@ -561,36 +562,117 @@ cdef object _error():
     return error
 
 
+@cython.final
+cdef class Records:
+    """Counts the TLS records of a stream from its first byte on, by their headers (RFC 8446, 5.1).
+
+    Who knows that no record is complete need not ask OpenSSL for one, whose answer would be an
+    exception.
+
+    Attributes:
+        count: of complete records that came and, as far as is known, were not read yet; never less
+            than there are.
+    """
+
+    cdef readonly size_t count
+    cdef size_t left  # bytes of the record whose header came
+    cdef unsigned int have  # bytes of a header that is not complete
+    cdef uint8_t header[5]
+    cdef bint is_odd  # what comes are no records: OpenSSL is to say so
+
+    def note(self, const uint8_t[::1] data):
+        """Count what comes next in the stream."""
+        if data.shape[0]:
+            self.note_raw(&data[0], data.shape[0])
+
+    cdef void note_raw(self, const uint8_t *p, size_t n) noexcept nogil:
+        cdef size_t step
+        if self.is_odd:
+            self.count += 1
+            return
+        while n:
+            if self.left:
+                step = self.left if self.left < n else n
+                self.left -= step
+                p += step
+                n -= step
+                if self.left == 0:
+                    self.count += 1
+                continue
+            self.header[self.have] = p[0]
+            self.have += 1
+            p += 1
+            n -= 1
+            if self.have == 5:
+                self.have = 0
+                self.left = <size_t>self.header[3] << 8 | self.header[4]
+                if (not 20 <= self.header[0] <= 24 or self.header[1] != 3 or self.left == 0
+                        or self.left > RECORD_SIZE):
+                    self.is_odd = True
+                    self.count += 1
+                    return
+
+
+cdef object _AS_MUCH = 1 << 16  # as the place holds
+
+
+@cython.final
+cdef class _Place:
+    """Where the next record goes: a buffer that is moved on, where a view for each would be made
+    and thrown away. It is nowhere between two calls."""
+
+    cdef char *p
+    cdef size_t n
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        PyBuffer_FillInfo(view, self, self.p, self.n, 0, flags)
+
+
 @cython.no_gc_clear
 @cython.final
 cdef class PublicReader(_Reader):
-    """The ``public`` engine: ``MemoryBIO.write`` and ``SSLObject.read``, called from here."""
+    """The ``public`` engine: ``MemoryBIO.write`` and ``SSLObject.read``, called from here.
+
+    Args:
+        records: counted all that was written to ``incoming``.
+    """
 
     cdef object read
+    cdef Records records
+    cdef _Place place
 
     def __init__(self, int fd, ssl_object, incoming, get_buffer, buffer_updated,
-                 KernelDelay delay, on_turn, on_end):
+                 KernelDelay delay, on_turn, on_end, Records records):
         _Reader.__init__(self, fd, ssl_object, incoming, get_buffer, buffer_updated, delay,
                          on_turn, on_end)
         self.read = ssl_object.read
+        self.records = records
+        self.place = _Place()
 
     cdef int take(self, size_t n) except -1:
         self.incoming.write(PyMemoryView_FromMemory(<char *>self.raw, n, PyBUF_READ))
+        self.records.note_raw(self.raw, n)
         return 0
 
     cdef Py_ssize_t decrypt(self, Py_buffer *view, size_t room) except -1:
         cdef size_t total = 0, made
-        while total < room:
-            place = PyMemoryView_FromMemory(<char *>view.buf + total, room - total, PyBUF_WRITE)
-            try:
-                made = self.read(room - total, place)
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLError as error:
-                self.broken = error
-                break
-            if made == 0:
-                self.is_closed = True
-                break
-            total += made
+        cdef _Place place = self.place
+        cdef Records records = self.records
+        try:
+            while records.count and total < room:
+                place.p = <char *>view.buf + total
+                place.n = room - total
+                made = self.read(_AS_MUCH, place)
+                if made == 0:
+                    self.is_closed = True
+                    break
+                total += made
+                if total < room:  # else there may be more of that record
+                    records.count -= 1
+        except ssl.SSLWantReadError:
+            records.count = 0
+        except ssl.SSLError as error:
+            self.broken = error
+        finally:
+            place.n = 0
         return total

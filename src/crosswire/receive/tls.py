@@ -26,7 +26,7 @@ from typing import Any, cast
 
 from ..errors import UsageError
 from ..seam import Seam
-from ..tls import DirectReader, PublicReader, Spy, find_fault
+from ..tls import DirectReader, PublicReader, Records, Spy, find_fault
 from ..wake import KernelDelay
 from .proxy import Proxy, open_tunnel
 from .trust import check_context, late, refusal
@@ -196,13 +196,15 @@ async def _connect_tls(
         ssl_object, spy = _wrap(spy, resumption, tls, incoming, outgoing, host)
         try:
             async with seam.timeout(HANDSHAKE_LIMIT_S):
-                await _shake_hands(sock, ssl_object, incoming, outgoing, spy)
+                records = await _shake_hands(sock, ssl_object, incoming, outgoing, spy)
         except TimeoutError as error:
             if str(error):  # the system's: the peer is gone
                 raise
             raise late(f"no TLS handshake within {HANDSHAKE_LIMIT_S:g} s") from None
         protocol = protocol_factory()
-        transport = TlsTransport(seam, sock, ssl_object, incoming, outgoing, protocol, spy, delay)
+        transport = TlsTransport(
+            seam, sock, ssl_object, incoming, outgoing, protocol, records, spy, delay
+        )
     except BaseException:
         sock.close()
         raise
@@ -236,8 +238,10 @@ async def _shake_hands(
     incoming: ssl.MemoryBIO,
     outgoing: ssl.MemoryBIO,
     spy: Spy | None,
-) -> None:
+) -> Records:
+    """Returns the records that came."""
     loop = asyncio.get_running_loop()
+    records = Records()
     is_first = True
     while True:
         try:
@@ -255,11 +259,12 @@ async def _shake_hands(
         if outgoing.pending:
             await loop.sock_sendall(sock, outgoing.read())
         if is_done:
-            return
+            return records
         data = await loop.sock_recv(sock, HANDSHAKE_SIZE)
         if not data:
             raise ConnectionResetError("the peer ended the connection inside the TLS handshake")
         incoming.write(data)
+        records.note(data)
 
 
 def _name(ask: Callable[[], Any]) -> Any:
@@ -278,6 +283,7 @@ class TlsTransport(asyncio.Transport):
         sock: connected, non-blocking; it is closed with the connection.
         ssl_object: behind the handshake, over ``incoming`` and ``outgoing``.
         protocol: is told as by any transport.
+        records: counted all that was written to ``incoming``.
         spy: saw how ``ssl_object`` was made; without one, or where it found a fault, the engine is
             ``public``.
         delay: as of :func:`connect`.
@@ -291,6 +297,7 @@ class TlsTransport(asyncio.Transport):
         incoming: ssl.MemoryBIO,
         outgoing: ssl.MemoryBIO,
         protocol: asyncio.BufferedProtocol,
+        records: Records,
         spy: Spy | None,
         delay: KernelDelay | None,
     ) -> None:
@@ -324,7 +331,7 @@ class TlsTransport(asyncio.Transport):
         else:
             if spy:
                 _tell(spy.fault)
-            self._engine, self._reader = "public", PublicReader(*common)
+            self._engine, self._reader = "public", PublicReader(*common, records)
 
     def start(self) -> None:
         """Tell the protocol, and begin to read."""
