@@ -28,7 +28,15 @@ from slow_oracle import (
     read_capture,
 )
 
-from crosswire import Engine, Line, Pair, RecordingError, isa_levels
+from crosswire import (
+    CloseReason,
+    Engine,
+    Line,
+    Pair,
+    RecordingError,
+    SignalEvent,
+    isa_levels,
+)
 from crosswire.capture import Kind, RecordingWriter, read_recording
 from crosswire.capture.replay import Replay
 from crosswire.config import Config, PairConfig, VenueConfig
@@ -339,6 +347,19 @@ class TestTheShippedSessionAgainstTheOracle:
         )
         signals, run = replay(SHIPPED, config=config)
         assert_same(signals, run, truth, 1.75)
+
+    def test_a_configuration_says_when_quotes_are_stale(self) -> None:
+        def reasons(limit_s: float) -> set[CloseReason]:
+            venues = {
+                name: VenueConfig(name, 1.75, "", data_limit_s=limit_s, liveness_limit_s=3600)
+                for name in SHIPPED
+            }
+            signals, _ = replay(SHIPPED, config=Config(venues=venues), open_net_bps=-5.0)
+            closes = signals[signals["event"] == SignalEvent.CLOSE]
+            return {CloseReason(int(reason)) for reason in closes["close_reason"]}
+
+        assert CloseReason.STALE not in reasons(3600)
+        assert CloseReason.STALE in reasons(0.005)
 
     def test_the_venues_own_fees_are_taken_where_none_is_given(self, shipped: list[Read]) -> None:
         fees = {name: venue(name).fee_bps for name in SHIPPED}

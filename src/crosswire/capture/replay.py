@@ -350,10 +350,12 @@ class Replay:
         return self._config.venues.get(name, default)
 
     def _data_limit_of(self, name: str) -> float:
-        """Return the recording's own limit, where its terms hold."""
-        if self._directory is None or self._config is not self._directory.config:
-            return inf
-        return self._directory.data_limits_s.get(name, inf)
+        """Return the limit of the recording, where its terms hold, else that of the configuration:
+        a capture by itself tells none."""
+        if self._directory is not None and self._config is self._directory.config:
+            return self._directory.data_limits_s.get(name, inf)
+        terms = self._config.venues.get(name)
+        return terms.data_limit_s if terms else inf
 
     def _find_directory(self) -> Directory | None:
         """Return the directory of the recording, if everything is one recording."""
