@@ -42,7 +42,7 @@ from crosswire.errors import UsageError
 from crosswire.instruments import Pair
 from crosswire.line import Line
 from crosswire.seam import System
-from crosswire.session import Backoff, Session, State
+from crosswire.session import ReconnectBackoff, Session, State
 from crosswire.sim import ChaosProxy, Fault
 from crosswire.venue import Heartbeat, Record, parse_object
 
@@ -299,7 +299,7 @@ class Victim:
                     Session(
                         venue, line, [("BTCUSDT", Record.QUOTE)], self._seam, self,
                         f"wss://127.0.0.1:{proxy.port}/", self._context,
-                        backoff=Backoff(0.1, 0.4), liveness_limit_s=LIVENESS_LIMIT_S,
+                        backoff=ReconnectBackoff(0.1, 0.4), liveness_limit_s=LIVENESS_LIMIT_S,
                         has_twins=True,
                     )
                 )  # fmt: skip

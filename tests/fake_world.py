@@ -25,7 +25,7 @@ from crosswire.engine import Engine
 from crosswire.instruments import Pair
 from crosswire.line import Line
 from crosswire.seam import Seam
-from crosswire.session import Backoff, Session
+from crosswire.session import ReconnectBackoff, Session
 from crosswire.venue import (
     Answer,
     Control,
@@ -508,7 +508,7 @@ class World:
         *peers: Peer,
         seed: int = 1,
         streams: Iterable[tuple[str, Record]] = (("BTCUSDT", Record.QUOTE),),
-        backoff: Backoff | None = None,
+        backoff: ReconnectBackoff | None = None,
         liveness_limit_s: float = 3600.0,
         data_limit_s: float = math.inf,
         has_spare: bool = False,
@@ -539,7 +539,7 @@ class World:
             seam=self.seam,
             observer=self.notes,
             url=self.venue.url,
-            backoff=backoff or Backoff(),
+            backoff=backoff or ReconnectBackoff(),
             liveness_limit_s=liveness_limit_s,
             spare=self.spare,
             has_twins=has_spare,

@@ -23,7 +23,7 @@ from test_relief import STREAMS, Quoting, leave
 from crosswire.budget import CONNECTS_MAX
 from crosswire.codec import encode_frame
 from crosswire.link import TRANSITIONS, Event, Link, State
-from crosswire.session import Backoff
+from crosswire.session import ReconnectBackoff
 from crosswire.venue import Heartbeat, parse_object
 
 SEEDS = 300
@@ -134,7 +134,7 @@ async def live(seed: int, life: Life) -> None:
         streams=STREAMS,
         unsubscribe=leave,
         has_spare=rng.random() < 0.7,
-        backoff=Backoff(0.1, rng.choice([1.0, 5.0])),
+        backoff=ReconnectBackoff(0.1, rng.choice([1.0, 5.0])),
         liveness_limit_s=rng.choice([2.0, 5.0]),
         data_limit_s=rng.choice([1.0, 3.0, 1e9]),
         life_s=rng.choice([float("inf"), 15.0, 60.0]),

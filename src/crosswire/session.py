@@ -3,7 +3,8 @@
 Rules:
 1. Back-off is exponential, capped, with full jitter: a delay is uniform in
    [0, min(cap, base * 2**attempts)]. It starts again only after a minute of good health.
-   A reconnect that the venue asked for is no failure, once in such a row; see :class:`Backoff`.
+   A reconnect that the venue asked for is no failure, once in such a row; see
+   :class:`ReconnectBackoff`.
    It never ends: there is no last try.
 2. No connect begins before the process's budget and the venue's admit it.
 3. Where the venue's data can be merged, a connection that the venue will end is replaced before
@@ -23,6 +24,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from .backoff import Backoff
 from .errors import UsageError, VenueError
 from .handshake import parse_url, url_shown
 from .line import Line
@@ -32,7 +34,15 @@ from .seam import Seam, is_loopback
 from .venue import Record, Venue
 from .wake import KernelDelay
 
-__all__ = ["TRANSITIONS", "Backoff", "Event", "Session", "SessionObserver", "State", "tls_context"]
+__all__ = [
+    "TRANSITIONS",
+    "Event",
+    "ReconnectBackoff",
+    "Session",
+    "SessionObserver",
+    "State",
+    "tls_context",
+]
 
 _log = logging.getLogger("crosswire.session")
 
@@ -57,25 +67,14 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
 
 
 @dataclass
-class Backoff:
-    """Capped exponential back-off with full jitter.
+class ReconnectBackoff(Backoff):
+    """The delays of a row of reconnects, which a venue may have asked for.
 
     Attributes:
-        base_s, cap_s: bounds of the first and of the longest delay.
-        attempts: failures in a row.
         is_invited: a reconnect of this row was asked for by the venue.
     """
 
-    base_s: float = 0.1
-    cap_s: float = 30.0
-    attempts: int = 0
     is_invited: bool = False
-
-    def next_delay(self, uniform: Callable[[float, float], float]) -> float:
-        """Return the next delay in seconds."""
-        ceiling = min(self.cap_s, self.base_s * 2.0 ** min(self.attempts, 60))
-        self.attempts += 1
-        return uniform(0.0, ceiling)
 
     def invited_delay(self, uniform: Callable[[float, float], float]) -> float:
         """Return the delay in seconds before a reconnect that the venue asked for.
@@ -86,11 +85,11 @@ class Backoff:
         if self.is_invited:
             return self.next_delay(uniform)
         self.is_invited = True
-        return uniform(0.0, min(self.cap_s, self.base_s))
+        return uniform(0.0, self.base_s)
 
     def reset(self) -> None:
         """Begin again at the shortest delay."""
-        self.attempts = 0
+        super().reset()
         self.is_invited = False
 
 
@@ -147,7 +146,7 @@ class Session:
     url: str
     tls: ssl.SSLContext | None = None
     insecure: bool = False
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: ReconnectBackoff = field(default_factory=ReconnectBackoff)
     liveness_limit_s: float = math.inf
     spare: Line | None = None
     has_twins: bool = False
