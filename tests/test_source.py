@@ -40,10 +40,10 @@ def tree_of(path: Path) -> ast.Module:
 
 FLOORS = [
     {"budget", "errors", "seam"},
-    {"venue", "instruments"},
+    {"backoff", "instruments", "venue"},
     {"venues", "layout"},
     {"kernels", "codec", "records", "engine", "line", "tls", "wake"},
-    {"config", "connection", "handshake", "link", "receive", "session"},
+    {"config", "connection", "handshake", "http", "link", "receive", "session"},
     {"capture", "sim", "sinks", "watch"},
     {"runtime", "demo", "trial", "cli", "__main__", "__init__"},
 ]

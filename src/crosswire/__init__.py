@@ -9,6 +9,7 @@ from pathlib import Path
 from .config import Config, load_config, parse_config
 from .engine import Engine, isa_levels
 from .errors import (
+    BreakerOpenError,
     CrosswireError,
     HandshakeError,
     HostError,
@@ -32,6 +33,7 @@ __all__ = [
     "QUOTE_DTYPE",
     "SIGNAL_DTYPE",
     "TRADE_DTYPE",
+    "BreakerOpenError",
     "CloseReason",
     "Config",
     "CrosswireError",

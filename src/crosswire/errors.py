@@ -7,6 +7,7 @@ caller or the configuration said), :class:`RecordingError` is a file's.
 from __future__ import annotations
 
 __all__ = [
+    "BreakerOpenError",
     "CrosswireError",
     "HandshakeError",
     "HostError",
@@ -98,3 +99,18 @@ class ProxyError(_WayError):
 
 class SubscriptionError(VenueError):
     """A venue refused a subscription, or did not acknowledge it in time."""
+
+
+class BreakerOpenError(_WayError):
+    """A request was not sent: what it is for has failed too often, and is left alone.
+
+    Attributes:
+        name: the breaker's.
+        left_s: until somebody is let through, in s; 0: as soon as a probe that is out has ended.
+    """
+
+    def __init__(self, name: str, left_s: float) -> None:
+        text = f"for {left_s:.3g} s yet" if left_s else "its probes are out"
+        super().__init__("breaker-open", f"{name}: {text}")
+        self.name = name
+        self.left_s = left_s
