@@ -14,6 +14,7 @@ __all__ = [
     "MessageError",
     "ProxyError",
     "RecordingError",
+    "RequestError",
     "SubscriptionError",
     "TlsError",
     "UsageError",
@@ -114,3 +115,28 @@ class BreakerOpenError(_WayError):
         super().__init__("breaker-open", f"{name}: {text}")
         self.name = name
         self.left_s = left_s
+
+
+class RequestError(_WayError):
+    """A request ended without an answer that is one.
+
+    Attributes:
+        may_have_run: whether the venue may have carried it out, or still may: false only where it
+            was not sent, or was refused.
+        status: of the answer; ``None``: there was none.
+        retry_after_s: how long the venue wants to be left alone, in s; ``None``: it did not say.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        text: str,
+        *,
+        may_have_run: bool,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(code, text)
+        self.may_have_run = may_have_run
+        self.status = status
+        self.retry_after_s = retry_after_s
