@@ -225,7 +225,7 @@ class Victim:
                  lines: int = 1) -> None:  # fmt: skip
         self._rng = random.Random(seed)
         self._seam = Unhurried()
-        self._outcome = Outcome()
+        self.outcome = Outcome()
         self._numbers: list[int] = []
         self._losses: list[Any] = []
         self._last_mono = self._live_mono = 0
@@ -250,14 +250,14 @@ class Victim:
             & (rows["ask"] == numbers + 0.5) & (rows["ask_qty"] == numbers)
         )  # fmt: skip
         if not as_sent.all():
-            self._outcome.problems.append(f"altered: {rows[~as_sent]}")
+            self.outcome.problems.append(f"altered: {rows[~as_sent]}")
 
     def on_signals(self, rows: Any) -> None:
         oldest_us = rows["legs"]["age_us"][:, :2].max(axis=1)
         is_close = rows["event"] == 3
         limit_us = (min(LIVENESS_LIMIT_S, DATA_LIMIT_S) + LATE_S) * 1e6
         if (oldest_us[~is_close] > limit_us).any():
-            self._outcome.problems.append(f"a signal of old data: {oldest_us} us")
+            self.outcome.problems.append(f"a signal of old data: {oldest_us} us")
 
     def on_opened(self, session: Session, line: Line, ts: int, mono: int) -> None:
         pass
@@ -266,7 +266,7 @@ class Victim:
         pass
 
     def on_lost(self, session: Session, line: Line, ts: int, mono: int, reason: str) -> None:
-        self._outcome.ends[reason.partition(":")[0]] += 1
+        self.outcome.ends[reason.partition(":")[0]] += 1
 
     def on_state(self, session: Session) -> None:
         now = self._seam.monotonic_ns()
@@ -274,7 +274,7 @@ class Victim:
             self._live_mono = now
         elif session.state is State.STALE:
             silent_s = (now - max(self._last_mono, self._live_mono)) / 1e9
-            self._outcome.seen_s.append(silent_s)
+            self.outcome.seen_s.append(silent_s)
 
     # ---- what it goes through
 
@@ -312,9 +312,9 @@ class Victim:
                 await asyncio.gather(*(session.stop() for session in sessions))
                 tasks[-1].cancel()
                 ends = await asyncio.gather(*tasks, return_exceptions=True)
-        self._outcome.problems += [repr(e) for e in ends if isinstance(e, Exception)]
+        self.outcome.problems += [repr(e) for e in ends if isinstance(e, Exception)]
         self._account(engine)
-        return self._outcome
+        return self.outcome
 
     def _keep(self, line: int) -> Callable[[bytes, int, int], None]:
         """Return what keeps what a line receives: a quote that comes behind a newer one of another
@@ -365,14 +365,14 @@ class Victim:
             fault = draw_fault(self._rng)
             connects, start = sessions[which].connects, self._seam.monotonic_ns()
             await self._strike(which, fault)
-            self._outcome.struck[fault.kind] += 1
+            self.outcome.struck[fault.kind] += 1
             await self._seam.sleep(self._rng.uniform(0, 0.1))
             if self._lines > 1:  # before it is judged, what it does must be felt
                 await self._seam.sleep(FELT_S)
             await self._until_live([sessions[which]])
             if fault.kind in ("cut", "reset") and sessions[which].connects > connects:
                 took_s = (self._seam.monotonic_ns() - start) / 1e9
-                self._outcome.live_again_s.append(took_s)
+                self.outcome.live_again_s.append(took_s)
 
     async def _strike(self, which: int, fault: Fault) -> None:
         """Strike the newest connection, or the next where that one is just ending."""
@@ -414,12 +414,12 @@ class Victim:
             if self._numbers and self._numbers[-1] >= enough and not engine.open_losses():
                 return
             await self._seam.sleep(0.01)
-        self._outcome.problems.append("it does not live again behind the last fault")
+        self.outcome.problems.append("it does not live again behind the last fault")
 
     # ---- the account
 
     def _account(self, engine: Engine) -> None:
-        out = self._outcome
+        out = self.outcome
         self._losses += engine.losses()
         numbers = np.asarray(self._numbers)
         if (np.diff(numbers) <= 0).any():
@@ -439,8 +439,25 @@ class Victim:
         out.losses, out.lost_numbers, out.received = len(self._losses), len(missing), len(numbers)
 
 
-async def torment(faults: int, sessions: int, seed: int, lines: int = 1) -> list[Outcome]:
-    """Let so many sessions suffer so many faults in all, and return what became of each."""
+async def torment(
+    faults: int,
+    sessions: int,
+    seed: int,
+    lines: int = 1,
+    *,
+    tell: Callable[[int], None] | None = None,
+) -> list[Outcome]:
+    """Let so many sessions suffer so many faults in all, and return what became of each.
+
+    Args:
+        tell: is told every 10 s how many faults have struck.
+    """
+
+    async def tell_on(victims: list[Victim]) -> None:
+        while tell:
+            await asyncio.sleep(10.0)
+            tell(sum(victim.outcome.struck.total() for victim in victims))
+
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -449,9 +466,13 @@ async def torment(faults: int, sessions: int, seed: int, lines: int = 1) -> list
     async with NumberedServer(context) as server:
         victims = [Victim(seed * 1_000_003 + n, server, trusting, lines) for n in range(sessions)]
         share = [faults // sessions + (n < faults % sessions) for n in range(sessions)]
-        return await asyncio.gather(
-            *(victim.go_through(count) for victim, count in zip(victims, share, strict=True))
-        )
+        telling = asyncio.create_task(tell_on(victims))
+        try:
+            return await asyncio.gather(
+                *(victim.go_through(count) for victim, count in zip(victims, share, strict=True))
+            )
+        finally:
+            telling.cancel()
 
 
 def leftovers() -> dict[str, int]:
@@ -468,7 +489,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     started = time.monotonic()
-    found = asyncio.run(torment(options.faults, options.sessions, options.seed, options.lines))
+
+    def tell(struck: int) -> None:
+        took = time.monotonic() - started
+        print(f"\r{struck:,} of {options.faults:,} faults, {took:,.0f} s", end="", file=sys.stderr)
+
+    found = asyncio.run(
+        torment(options.faults, options.sessions, options.seed, options.lines, tell=tell)
+    )
+    print(file=sys.stderr)
     problems = [problem for outcome in found for problem in outcome.problems]
     again = sorted(s for outcome in found for s in outcome.live_again_s)
     seen = sorted(s for outcome in found for s in outcome.seen_s)
