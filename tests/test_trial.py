@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from crosswire import UsageError, parse_config
+from crosswire import SIGNAL_DTYPE, Runtime, UsageError, parse_config
 from crosswire.cli import main
 from crosswire.sim import FAULT_KINDS
 from crosswire.trial import Trial
@@ -23,6 +24,38 @@ def test_what_cannot_be_tried_is_refused() -> None:
         Trial(parse_config({}))
     with pytest.raises(UsageError, match="unknown fault 'flood'; known are cut, "):
         Trial(parse_config({"pair": [PAIR]}), kinds=("cut", "flood"))
+    with pytest.raises(UsageError, match="no fault is named; known are cut, "):
+        Trial(parse_config({"pair": [PAIR]}), kinds=())
+    slow = {"okx": {"liveness_limit_s": 3600}}
+    with pytest.raises(UsageError, match=r"venues\.okx\.liveness_limit_s = 3600 .* 600 s are the"):
+        Trial(parse_config({"pair": [PAIR], "venues": slow}), kinds=("stall",))
+
+
+def test_a_signal_of_an_old_quote_is_held_against_its_own_venues_limit() -> None:
+    limits = {"binance": {"liveness_limit_s": 1.0}, "okx": {"liveness_limit_s": 5.0}}
+    config = parse_config({"pair": [PAIR], "venues": limits})
+    for ages_s, old in (((1.2, 5.2), 0), ((1.4, 0.0), 1), ((0.0, 5.4), 1), ((0.0, 1.4), 0)):
+        trial = Trial(config)
+        runtime = Runtime(config)
+        trial._limits_us = trial._limits_of(runtime)
+        rows = np.zeros(1, SIGNAL_DTYPE)
+        for leg, (name, age_s) in enumerate(zip(("binance", "okx"), ages_s, strict=True)):
+            (number,) = [n for n, i in enumerate(runtime.instruments) if i.venue == name]
+            rows["legs"]["instrument"][0, leg] = number
+            rows["legs"]["age_us"][0, leg] = age_s * 1e6
+        trial._on_signals(rows)
+        assert trial._old == old
+
+
+@pytest.mark.timeout(120)
+def test_a_venue_of_no_pair_is_left_out_and_an_error_that_comes_twice_is_told_twice() -> None:
+    pair = {"a": "binance:BTC/USDT", "b": "binance.usdm:BTC/USDT:USDT"}
+    trial = Trial(parse_config({"pair": [pair], "venues": {"okx": {}}}), kinds=("cut", "cut"))
+    asyncio.run(trial.run())
+    assert {o.venue for o in trial.outcomes} == {"binance", "binance.usdm"}
+    assert len(trial.outcomes) == 4
+    assert all(o.error == "ConnectionError: cut by the venue" for o in trial.outcomes)
+    assert trial.problems == []
 
 
 def test_every_kind_of_fault_has_a_time_of_its_own() -> None:

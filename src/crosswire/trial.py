@@ -2,12 +2,13 @@
 the other, and what became of each.
 
 Rules:
-1. The configuration is the user's own, but for its addresses: its limits, lines and thresholds are
-   what is tried.
+1. The configuration is the user's own, but for its addresses, certificates and proxies: its limits,
+   lines and thresholds are what is tried. Venues of no pair are left out.
 2. A fault strikes the newest connection of every venue's first line at once, in front of what the
    venue sends, and has a time of its own in which all must be well again.
-3. What a venue sent on any connection and the engine did not receive must lie in a declared loss; a
-   signal must not use a quote that is older than the limits of silence allow.
+3. What a venue sent on any connection and the engine did not receive must lie in a declared loss of
+   one of its instruments; a signal must not use a quote that is older than the limits of silence of
+   its venue allow.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .runtime import Runtime
 from .seam import Seam, System
 from .session import Session, State
 from .sim import FAULT_KINDS, ChaosProxy, Fault, Scenario, load_sent
+from .sim.plan import SECONDS_MAX
 from .sim.process import Simulator
 from .venue import Record
 
@@ -53,7 +55,7 @@ class Outcome:
         seen: the first state that the session came into because of it; empty: it was not felt.
         seen_after_s: how long that took.
         live_after_s: how long it took to be live again for good; ``None``: it was not in its time.
-        error: why the connection ended, in words, where it did.
+        error: why the connection ended, in words, where it did; the last time, where it did often.
         missing: quotes that the venue sent in that time and the engine did not receive.
         declared: those of them that lie in a declared loss.
     """
@@ -79,25 +81,34 @@ class _Slot:
     errors: dict[str, str] = field(default_factory=dict)
 
 
-def _fault_of(kind: str, liveness_limit_s: float) -> tuple[Fault, float]:
-    """Return a fault of a kind that is worth a look, and how long it has, in s."""
+def _fault_of(kind: str, liveness_limit_s: float) -> Fault:
+    """Return a fault of a kind that is worth a look."""
     match kind:
         case "stall":
-            return Fault(kind, seconds=1.5 * liveness_limit_s), 1.5 * liveness_limit_s + SLOT_S
-        case "half-open":
-            return Fault(kind), liveness_limit_s / 2 + 12.0 + SLOT_S
+            return Fault(kind, seconds=1.5 * liveness_limit_s)
         case "delay" | "jitter":
-            return Fault(kind, seconds=HELD_S, span=SPAN), SLOT_S
+            return Fault(kind, seconds=HELD_S, span=SPAN)
         case "throttle":
-            return Fault(kind, bytes_per_s=20_000, span=SPAN), SLOT_S
+            return Fault(kind, bytes_per_s=20_000, span=SPAN)
         case "split":
-            return Fault(kind, size=7, span=SPAN), SLOT_S
+            return Fault(kind, size=7, span=SPAN)
         case "slow-drip":
-            return Fault(kind, seconds=0.001, span=500), SLOT_S
+            return Fault(kind, seconds=0.001, span=500)
         case "duplicate":
-            return Fault(kind, size=100), SLOT_S
+            return Fault(kind, size=100)
         case _:
-            return Fault(kind), SLOT_S
+            return Fault(kind)
+
+
+def _length_of(kind: str, liveness_limit_s: float) -> float:
+    """Return how long a fault of a kind has until all must be well again, in s."""
+    match kind:
+        case "stall":
+            return 1.5 * liveness_limit_s + SLOT_S
+        case "half-open":
+            return liveness_limit_s / 2 + 12.0 + SLOT_S
+        case _:
+            return SLOT_S
 
 
 class Trial:
@@ -115,7 +126,8 @@ class Trial:
         problems: what is wrong, in words; none when all went as it must.
 
     Raises:
-        UsageError: nothing to try, an unknown fault, or a venue without a local one.
+        UsageError: nothing to try, an unknown fault, a venue without a local one, or limits with
+            which it would take too long.
     """
 
     def __init__(
@@ -129,25 +141,38 @@ class Trial:
     ) -> None:
         if not config.pairs:
             raise UsageError("the configuration has no pair, so nothing would be subscribed")
+        if not kinds:
+            raise UsageError(f"no fault is named; known are {', '.join(FAULT_KINDS)}")
         if unknown := [kind for kind in kinds if kind not in FAULT_KINDS]:
             known = ", ".join(FAULT_KINDS)
             raise UsageError(f"unknown fault {unknown[0]!r}; known are {known}")
-        self._config = config
+        traded = {leg[0] for pair in config.pairs for leg in (pair.a, pair.b)}
+        venues = {name: terms for name, terms in config.venues.items() if name in traded}
+        self._config = config = replace(config, venues=venues)
         self._say = say
         self._seam = seam or System()
-        limit_s = max(terms.liveness_limit_s for terms in config.venues.values())
-        self._slots = [(_Slot(fault), s) for fault, s in (_fault_of(k, limit_s) for k in kinds)]
+        slowest = max(venues, key=lambda name: venues[name].liveness_limit_s)
+        limit_s = venues[slowest].liveness_limit_s
+        length_s = sum(_length_of(kind, limit_s) for kind in kinds) + SETTLE_S + 1.0
+        if length_s > SECONDS_MAX:
+            raise UsageError(
+                f"with venues.{slowest}.liveness_limit_s = {limit_s:g} these faults take "
+                f"{length_s:.0f} s, and {SECONDS_MAX:.0f} s are the most: lower it, or pick faults "
+                "that do not wait for it"
+            )
+        self._slots = [(_Slot(_fault_of(k, limit_s)), _length_of(k, limit_s)) for k in kinds]
         symbols = {leg[1].partition(":")[0] for pair in config.pairs for leg in (pair.a, pair.b)}
         self._scenario = Scenario(
             seed=seed,
-            seconds=sum(s for _, s in self._slots) + SETTLE_S + 1.0,
-            venues=tuple(config.venues),
+            seconds=length_s,
+            venues=tuple(venues),
             symbols=tuple(sorted(symbols)),
             rate=RATE,
         )
         self._received: dict[int, list[int]] = {}
         self._losses: list[Loss] = []
         self._states: dict[int, list[tuple[int, State]]] = {}
+        self._limits_us: Any = None
         self._old = 0
         self.outcomes: list[Outcome] = []
         self.problems: list[str] = []
@@ -166,6 +191,7 @@ class Trial:
                 proxies = await self._open_proxies(stack, simulator.ready)
                 config = self._config_for(proxies, simulator.ready)
                 runtime = Runtime(config, seam=self._seam)
+                self._limits_us = self._limits_of(runtime)
                 runtime.engine.on_quotes = self._on_quotes
                 runtime.engine.on_signals = self._on_signals
                 runtime.on_state_changed = self._on_state
@@ -227,14 +253,22 @@ class Trial:
             what = slot.fault.kind
             self._say(f"fault {number} of {len(self._slots)}: {what}, {seconds:.0f} s")
             slot.start_ns, slot.start_mono = self._seam.time_ns(), self._seam.monotonic_ns()
+            connects = {name: runtime.sessions[name].connects for name in proxies}
             errors = {name: runtime.sessions[name].last_error for name in proxies}
             for (proxy, _), *_ in proxies.values():
                 proxy.strike(slot.fault)
             await self._seam.sleep(seconds)
             slot.end_ns = self._seam.time_ns()
             for name, before in errors.items():
-                after = runtime.sessions[name].last_error
-                slot.errors[name] = "" if after == before else after
+                session = runtime.sessions[name]
+                is_same = session.last_error == before and session.connects == connects[name]
+                slot.errors[name] = "" if is_same else session.last_error
+
+    def _limits_of(self, runtime: Runtime) -> Any:
+        """Return how old a quote of a signal may be, in us, by instrument."""
+        late_us = 1e3 * (LATE_MS + self._config.advance_ms)
+        terms = (self._config.venues[i.venue] for i in runtime.instruments)
+        return np.array([late_us + 1e6 * min(t.liveness_limit_s, t.data_limit_s) for t in terms])
 
     # ---- what the runtime tells
 
@@ -243,13 +277,8 @@ class Trial:
             self._received.setdefault(int(row["instrument"]), []).append(int(row["seq"]))
 
     def _on_signals(self, rows: Any) -> None:
-        limit_us = 1e3 * (LATE_MS + self._config.advance_ms) + 1e6 * max(
-            min(terms.liveness_limit_s, terms.data_limit_s)
-            for terms in self._config.venues.values()
-        )
-        is_told = rows["event"] != SignalEvent.CLOSE
-        ages = rows["legs"]["age_us"][is_told, :2]
-        self._old += int((ages > limit_us).any(axis=1).sum())
+        legs = rows["legs"][rows["event"] != SignalEvent.CLOSE, :2]
+        self._old += int((legs["age_us"] > self._limits_us[legs["instrument"]]).any(axis=1).sum())
 
     def _on_state(self, session: Session) -> None:
         now = self._seam.monotonic_ns()
@@ -322,10 +351,10 @@ class Trial:
         head = ("fault", "venue", "seen as", "after", "live again", "lost", "declared", "error")
         rows = [head]
         for o in self.outcomes:
-            again = "-" if not o.seen else _seconds(o.live_after_s)
+            again = "-" if not o.seen else _seconds(o.live_after_s, "never")
             numbers = str(o.missing), str(o.declared)
             seen = o.seen or "not felt", _seconds(o.seen_after_s)
-            rows.append((o.fault, o.venue, *seen, again, *numbers, o.error[:60]))
+            rows.append((o.fault, o.venue, *seen, again, *numbers, o.error))
         widths = [max(len(row[n]) for row in rows) for n in range(len(head))]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -335,5 +364,5 @@ class Trial:
         return "\n".join(lines)
 
 
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f} s"
+def _seconds(value: float | None, otherwise: str = "-") -> str:
+    return otherwise if value is None else f"{value:.3f} s"
