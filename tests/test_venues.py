@@ -20,7 +20,7 @@ from crosswire.venues import dialect, venue, venue_names
 
 FOLDER = Path(crosswire.venues.__file__).parent
 RECORDINGS = SHARED / "ws"
-EXCHANGES = sorted(path.parent.name for path in FOLDER.glob("*/__init__.py"))
+EXCHANGES = sorted(path.parent.name for path in FOLDER.glob("*/market.py"))
 
 TOY = """
 from ...venue import Answer, Control, Heartbeat, Layout, Venue

@@ -11,6 +11,7 @@ __all__ = [
     "CrosswireError",
     "HandshakeError",
     "HostError",
+    "LimitError",
     "MessageError",
     "ProxyError",
     "RecordingError",
@@ -140,3 +141,17 @@ class RequestError(_WayError):
         self.may_have_run = may_have_run
         self.status = status
         self.retry_after_s = retry_after_s
+
+
+class LimitError(RequestError):
+    """A request was not sent, for its venue's limits do not let it through in time.
+
+    Attributes:
+        left_s: until a ban ends, in s; 0: it was no ban.
+    """
+
+    def __init__(self, code: str, text: str, *, left_s: float, status: int | None = None) -> None:
+        super().__init__(
+            code, text, may_have_run=False, status=status, retry_after_s=left_s or None
+        )
+        self.left_s = left_s

@@ -1,0 +1,679 @@
+"""The limiter: nothing is sent that the venue would count above one of its limits.
+
+A request asks for a :class:`Ticket` before it is sent, and tells it how it ended. In between, and
+for as long as the venue counts it, it has its place in every window that it falls into (see
+:mod:`crosswire.http.window`).
+
+Rules:
+1. All of a request's windows have room for it, or none is touched.
+2. Who has to wait does so in the lane of its :class:`~crosswire.http.Kind`. The more urgent lane
+   goes first; within a lane it is first come, first served. Who waits keeps its place in all of
+   its windows, so that a stream of small requests never holds up a large one. Who waits for
+   another window is not held up.
+3. A limit's reserve is for cancels alone.
+4. A venue that refuses (429) is left alone for as long as it says, but for cancels. One that bans
+   (418) is sent nothing, by anybody, until the ban ends: whoever waits or asks gets an error.
+5. What the answers' headers tell is believed where it is more than what is known.
+6. Nobody polls: there is one timer, for the earliest moment at which somebody may go.
+
+A limiter stands for one address, and belongs to one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import heapq
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import ParamSpec, Self, TypeVar
+
+from ..errors import LimitError, RequestError, UsageError
+from ..limits import Count, Limit, Refusal, Scope, Signal, VenueLimits
+from ..seam import Seam
+from .message import Kind, Response
+from .retry import parse_retry_after
+from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
+from .window import CalendarWindow, DecayingWindow, RollingWindow, Window
+
+__all__ = ["Call", "Limiter", "Ticket"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+METERS_MAX = 1 << 16
+"""Windows that one limiter keeps: of keys, endpoints and instruments together."""
+_Lane = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""Urgency; meters and stops, by identity."""
+LANES = {kind: lane for lane, kind in enumerate(Kind)}
+TIMER_LATE_NS = 1_000
+"""A timer is asked for so much later, for the loop's clock is a float."""
+
+
+class _Meter:
+    """A limit's window, for what the limit counts apart."""
+
+    __slots__ = ("limit", "values", "window")
+
+    def __init__(self, limit: Limit, values: tuple[str, ...], window: Window) -> None:
+        self.limit, self.values, self.window = limit, values, window
+
+    @property
+    def name(self) -> str:
+        return " ".join((self.limit.name, *self.values))
+
+
+class _Stop:
+    """What a venue's refusals stop: all of the address, or a key, an endpoint, an instrument.
+
+    Attributes:
+        until: monotonic ns; behind it nothing is stopped.
+        is_ban: nobody goes; else cancels do.
+    """
+
+    __slots__ = ("cause", "is_ban", "until")
+
+    def __init__(self) -> None:
+        self.until = 0
+        self.is_ban = False
+        self.cause = ""
+
+
+class Call:
+    """What a request costs, and where; :meth:`Limiter.call` makes it, once for many requests.
+
+    Attributes:
+        endpoint, kind, key, instrument: as they were given.
+    """
+
+    __slots__ = ("_lane", "_places", "_stops", "endpoint", "instrument", "key", "kind")
+
+    def __init__(
+        self,
+        endpoint: str,
+        kind: Kind,
+        key: str,
+        instrument: str,
+        places: tuple[tuple[Window, int, int, _Meter], ...],
+        stops: tuple[_Stop, ...],
+    ) -> None:
+        self.endpoint, self.kind, self.key, self.instrument = endpoint, kind, key, instrument
+        self._places = places  # (window, units, room that is needed, meter)
+        self._stops = stops
+        meters = tuple(id(meter) for _, _, _, meter in places)
+        self._lane: _Lane = (LANES[kind], meters, tuple(id(stop) for stop in stops))
+
+
+class Ticket:
+    """Leave to send one request.
+
+    Whoever has it says how that ended: :meth:`answered`, or :meth:`unsent`. At the end of a
+    ``with`` block what was not said is taken for a request without an answer.
+    """
+
+    __slots__ = ("_call", "_is_done", "_limiter", "_tokens")
+
+    def __init__(self, limiter: Limiter, call: Call, tokens: Sequence[int]) -> None:
+        self._limiter = limiter
+        self._call = call
+        self._tokens = tokens
+        self._is_done = False
+
+    def answered(
+        self, status: int = 200, headers: Iterable[tuple[str, str]] = (), code: str = ""
+    ) -> None:
+        """Say what the answer was; once more changes nothing.
+
+        Args:
+            status: of HTTP.
+            headers: (name in lower case, value); those that tell of limits are read.
+            code: the venue's own, out of the body, where its refusals are told there.
+        """
+        if not self._is_done:
+            self._is_done = True
+            self._limiter._take_answer(self._call, self._tokens, status, headers, code)
+
+    def unsent(self) -> None:
+        """Say that nothing of it was sent: it does not count."""
+        if not self._is_done:
+            self._is_done = True
+            self._limiter._take_back(self._call)
+
+    def lost(self) -> None:
+        """Say that there will be no answer: it may have arrived, or still may."""
+        if not self._is_done:
+            self._is_done = True
+            self._limiter._take_loss(self._call, self._tokens)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.lost()
+
+
+class _Waiter:
+    __slots__ = ("call", "came", "future", "number")
+
+    def __init__(self, call: Call, number: int, came: int, future: asyncio.Future[Ticket]) -> None:
+        self.call, self.number, self.came, self.future = call, number, came, future
+
+
+class Limiter:
+    """Keeps one venue's limits for one address; see :mod:`crosswire.http.limiter`.
+
+    Args:
+        limits: of the venue, as :func:`crosswire.venues.venue_limits`.
+        seam: clock and timers.
+        clock_error_s: how far this machine's UTC, or what :meth:`set_clock` says, may be from the
+            venue's. Around each of its calendar windows' ends, so long is counted twice.
+        transit_s: how long a request without an answer may take to arrive after all.
+        waiting_max: requests that may wait.
+        on_event: called with each :class:`LimitEvent`, inside of the call that made it.
+
+    Attributes:
+        limits: as given.
+        waiting: requests that wait now.
+        usage: counts and waits, since it was made.
+
+    Raises:
+        UsageError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        limits: VenueLimits,
+        seam: Seam,
+        *,
+        clock_error_s: float = 0.1,
+        transit_s: float = 5.0,
+        waiting_max: int = 100_000,
+        on_event: Callable[[LimitEvent], None] | None = None,
+    ) -> None:
+        if not (0.0 <= clock_error_s < 1e6 and 0.0 <= transit_s < 1e6):
+            raise UsageError("clock_error_s and transit_s are from 0 on, and below 1e6")
+        if waiting_max < 0:
+            raise UsageError(f"waiting_max is at least 0, not {waiting_max}")
+        self.limits = limits
+        self.waiting = 0
+        self.usage = Usage()
+        self._seam = seam
+        self._clock = seam.monotonic_ns
+        self._ahead_ns = seam.time_ns() - seam.monotonic_ns()
+        self._error_ns, self._transit_ns = round(clock_error_s * 1e9), round(transit_s * 1e9)
+        self._waiting_max = waiting_max
+        self._on_event = on_event
+        self._meters: dict[tuple[str, ...], _Meter] = {}
+        self._stops: dict[tuple[tuple[Scope, ...], tuple[str, ...]], _Stop] = {}
+        self._calls: dict[tuple[object, ...], Call] = {}
+        self._signals = {item.header for item in limits.limits if item.header}
+        self._queues: dict[_Lane, deque[_Waiter]] = {}
+        self._numbers = 0
+        self._stopped_until = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._awaits_answer = False
+
+    # ---- what a request costs
+
+    def call(
+        self,
+        endpoint: str,
+        *,
+        kind: Kind = Kind.PUBLIC,
+        key: str = "",
+        instrument: str = "",
+        costs: Mapping[str, int] | None = None,
+    ) -> Call:
+        """Return what a request to an endpoint costs.
+
+        Args:
+            endpoint: as the venue's limits name it, as ``"GET /api/v3/depth"``.
+            kind: its lane.
+            key: whose it is, where the venue counts keys apart; a name will do.
+            instrument: which it is for, where the venue counts those apart.
+            costs: unit → units, where they are not the endpoint's own, as where they depend on an
+                argument.
+
+        Raises:
+            UsageError: a cost is not known, or more than a limit lets through at all; or so many
+                keys, endpoints and instruments were named that their windows are too many.
+        """
+        own = dict(self.limits.costs.get(endpoint, {}))
+        own.update(costs or {})
+        name = (endpoint, kind, key, instrument, *sorted(own.items()))
+        call = self._calls.get(name)
+        if call is None:
+            call = self._make_call(endpoint, kind, key, instrument, own)
+            if len(self._calls) >= METERS_MAX:
+                self._calls.clear()
+            self._calls[name] = call
+        return call
+
+    def _make_call(
+        self, endpoint: str, kind: Kind, key: str, instrument: str, costs: dict[str, int]
+    ) -> Call:
+        known = {"requests", "orders", *(item.unit for item in self.limits.limits)}
+        if odd := set(costs) - known:
+            raise UsageError(f"{endpoint}: {self.limits.venue} counts no {', '.join(sorted(odd))}")
+        scope = {Scope.KEY: key, Scope.ENDPOINT: endpoint, Scope.INSTRUMENT: instrument}
+        places = []
+        for limit in self.limits.limits:
+            units = self._units_of(limit, endpoint, kind, costs)
+            if units == 0:
+                continue
+            meter = self._meter_of(limit, tuple(scope[item] for item in limit.per))
+            needed = units if kind is Kind.CANCEL else units + limit.reserve
+            if needed > limit.amount:
+                raise UsageError(
+                    f"{endpoint}: {units} {limit.unit} never pass {limit.name}, which lets through "
+                    f"{limit.amount}, {limit.reserve} of them for cancels alone"
+                )
+            places.append((meter.window, units, needed, meter))
+        stops = {
+            refusal.per: self._stops.setdefault(
+                (refusal.per, tuple(scope[item] for item in refusal.per)), _Stop()
+            )
+            for refusal in self.limits.refusals
+        }
+        return Call(endpoint, kind, key, instrument, tuple(places), tuple(stops.values()))
+
+    def _units_of(self, limit: Limit, endpoint: str, kind: Kind, costs: dict[str, int]) -> int:
+        default = {"requests": 1, "orders": int(kind is Kind.ORDER)}
+        units = costs.get(limit.unit, default.get(limit.unit))
+        if units is None:
+            raise UsageError(
+                f"{endpoint}: how much {limit.unit} it costs at {self.limits.venue} is not known; "
+                f"say costs={{{limit.unit!r}: N}}"
+            )
+        if units < 0:
+            raise UsageError(f"{endpoint}: {limit.unit} are at least 0, not {units}")
+        return units
+
+    def _meter_of(self, limit: Limit, values: tuple[str, ...]) -> _Meter:
+        name = (limit.name, *values)
+        meter = self._meters.get(name)
+        if meter is None:
+            if len(self._meters) >= METERS_MAX:
+                raise UsageError(
+                    f"{self.limits.venue}: more than {METERS_MAX} keys, endpoints and instruments "
+                    "have a window of their own; name fewer"
+                )
+            meter = self._meters[name] = _Meter(limit, values, self._make_window(limit))
+        return meter
+
+    def _make_window(self, limit: Limit) -> Window:
+        if limit.count is Count.DECAYING:
+            return DecayingWindow(limit.amount, limit.per_s, self._transit_ns)
+        length_ns = round(limit.length_s * 1e9)
+        if limit.count is Count.ROLLING:
+            return RollingWindow(limit.amount, length_ns, self._transit_ns)
+        return CalendarWindow(
+            limit.amount, length_ns, self._transit_ns, self._ahead_ns, self._error_ns
+        )
+
+    # ---- asking
+
+    def try_acquire(self, call: Call) -> Ticket | None:
+        """Return a ticket, or ``None`` where the request would have to wait.
+
+        Raises:
+            LimitError: the venue has banned this address.
+        """
+        now = self._clock()
+        if now < self._stopped_until and self._stop_of(call, now):
+            return None
+        if self._queues and self._is_held_up(call):
+            return None
+        for window, _, needed, _ in call._places:
+            if window.room(now) < needed:
+                return None
+        self.usage.passed += 1
+        return Ticket(
+            self, call, [window.spend(now, units) for window, units, _, _ in call._places]
+        )
+
+    async def acquire(self, call: Call, *, limit_s: float | None = None) -> Ticket:
+        """Return a ticket, as soon as there is one.
+
+        Args:
+            limit_s: how long it may take at most; ``None``: as long as it takes.
+
+        Raises:
+            LimitError: the venue has banned this address; or it took too long, or too many wait.
+        """
+        ticket = self.try_acquire(call)
+        if ticket is None:
+            ticket = await self._wait(call, limit_s)
+        return ticket
+
+    def throttled(
+        self,
+        endpoint: str,
+        *,
+        kind: Kind = Kind.PUBLIC,
+        key: str = "",
+        instrument: str = "",
+        costs: Mapping[str, int] | None = None,
+        limit_s: float | None = None,
+    ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+        """Return a decorator for what makes one request: it waits for its ticket.
+
+        Where the function returns a :class:`~crosswire.http.Response`, its headers are read. Where
+        it raises a :class:`RequestError` that says so, nothing was sent.
+
+        Args: as of :meth:`call` and :meth:`acquire`.
+        """
+        call = self.call(endpoint, kind=kind, key=key, instrument=instrument, costs=costs)
+
+        def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+            @functools.wraps(function)
+            async def throttled(*args: P.args, **kwargs: P.kwargs) -> T:
+                with await self.acquire(call, limit_s=limit_s) as ticket:
+                    try:
+                        result = await function(*args, **kwargs)
+                    except RequestError as error:
+                        if error.status is not None:
+                            ticket.answered(error.status)
+                        elif not error.may_have_run:
+                            ticket.unsent()
+                        raise
+                    if isinstance(result, Response):
+                        ticket.answered(result.status, result.headers)
+                    else:
+                        ticket.answered()
+                    return result
+
+            return throttled
+
+        return decorate
+
+    # ---- waiting
+
+    def _is_held_up(self, call: Call) -> bool:
+        """Whether somebody waits who goes before it, or keeps a place where it wants one."""
+        mine = set(call._lane[1])
+        lane = call._lane[0]
+        for queue in self._queues.values():
+            first = queue[0].call
+            if first._lane[0] <= lane and any(
+                id(meter) in mine for _, _, _, meter in first._places
+            ):
+                return True
+        return False
+
+    async def _wait(self, call: Call, limit_s: float | None) -> Ticket:
+        if self.waiting >= self._waiting_max:
+            raise LimitError("rate-waiting", f"{self.waiting} requests wait already", left_s=0.0)
+        future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+        self._numbers += 1
+        waiter = _Waiter(call, self._numbers, self._clock(), future)
+        self.waiting += 1
+        self.usage.waited += 1
+        queue = self._queues.setdefault(call._lane, deque())
+        queue.append(waiter)
+        timer = None
+        if limit_s is not None:
+            timer = self._seam.later(limit_s, functools.partial(self._give_up, waiter, limit_s))
+        try:
+            if len(queue) == 1:
+                self._let_go()
+            return await future
+        except asyncio.CancelledError:
+            if not future.cancelled() and future.done() and future.exception() is None:
+                future.result().unsent()  # it came, and nobody took it
+            else:
+                self._let_go()
+            raise
+        finally:
+            self.waiting -= 1
+            if timer:
+                timer.cancel()
+
+    def _give_up(self, waiter: _Waiter, limit_s: float) -> None:
+        if not waiter.future.done():
+            waiter.future.set_exception(
+                LimitError("rate-limited", f"no room within {limit_s:g} s", left_s=0.0)
+            )
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let everybody go who may, and set the timer for the next."""
+        now = self._clock()
+        had_waiters = bool(self._queues)
+        heads = []
+        for lane, queue in list(self._queues.items()):
+            while queue and queue[0].future.done():
+                queue.popleft()
+            if queue:
+                heads.append((lane[0], queue[0].number, lane))
+            else:
+                del self._queues[lane]
+        heapq.heapify(heads)
+        kept: dict[int, int] = {}  # id of a meter → units that those keep who wait
+        wake: int | None = None
+        self._awaits_answer = False
+        while heads:
+            _, _, lane = heapq.heappop(heads)
+            queue = self._queues[lane]
+            at = self._when(queue[0].call, now, kept)
+            if at == now:
+                self._pass(queue.popleft(), now)
+                while queue and queue[0].future.done():
+                    queue.popleft()
+                if queue:
+                    heapq.heappush(heads, (lane[0], queue[0].number, lane))
+                else:
+                    del self._queues[lane]
+                continue
+            for _, units, _, meter in queue[0].call._places:
+                kept[id(meter)] = kept.get(id(meter), 0) + units
+            if at is None:
+                self._awaits_answer = True
+            elif wake is None or at < wake:
+                wake = at
+        self._set_timer(now, wake)
+        self._tell_of_waiting(now, had_waiters, wake)
+
+    def _when(self, call: Call, now: int, kept: dict[int, int]) -> int | None:
+        """Return when it may go at the earliest; ``None``: not before another's answer."""
+        at = now
+        if now < self._stopped_until:
+            at = max(at, self._stop_of(call, now))
+        for window, _, needed, meter in call._places:
+            needed += kept.get(id(meter), 0)
+            if window.room(now) < needed:
+                free = window.next_room(now, needed)
+                if free is None:
+                    return None
+                at = max(at, free)
+        return at
+
+    def _pass(self, waiter: _Waiter, now: int) -> None:
+        places = waiter.call._places
+        tokens = [window.spend(now, units) for window, units, _, _ in places]
+        self.usage.passed += 1
+        self.usage.note_wait(now - waiter.came)
+        waiter.future.set_result(Ticket(self, waiter.call, tokens))
+
+    def _set_timer(self, now: int, wake: int | None) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if wake is not None:
+            delay_ns = max(wake - now, 0) + TIMER_LATE_NS
+            self._timer = self._seam.later(delay_ns / 1e9, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._timer = None
+        self._let_go()
+
+    # ---- what became of it
+
+    def _take_answer(
+        self,
+        call: Call,
+        tokens: Sequence[int],
+        status: int,
+        headers: Iterable[tuple[str, str]],
+        code: str,
+    ) -> None:
+        now = self._clock()
+        for (window, units, _, _), token in zip(call._places, tokens, strict=True):
+            window.answer(now, units, token)
+        told: dict[str, str] = {}
+        for name, value in headers:
+            if name in self._signals or name == "retry-after":
+                told.setdefault(name, value)
+        if told:
+            self._correct(call, tokens, now, told)
+        if status >= 400 or code:
+            for refusal in self.limits.refusals:
+                if refusal.status in (None, status) and refusal.code in ("", code):
+                    self._take_refusal(call, refusal, now, told.get("retry-after"), status, code)
+                    break
+        if self._awaits_answer:
+            self._let_go()
+
+    def _correct(
+        self, call: Call, tokens: Sequence[int], now: int, told: Mapping[str, str]
+    ) -> None:
+        for (window, _, _, meter), token in zip(call._places, tokens, strict=True):
+            text = told.get(meter.limit.header)
+            if text is None:
+                continue
+            if not (text.isascii() and text.isdigit() and len(text) <= 15):
+                self.usage.unread += 1
+                continue
+            used = int(text)
+            if meter.limit.signal is Signal.REMAINING:
+                used = meter.limit.amount - used
+            self.usage.foreign += window.correct(now, used, token)
+
+    def _take_refusal(
+        self,
+        call: Call,
+        refusal: Refusal,
+        now: int,
+        retry_after: str | None,
+        status: int,
+        code: str,
+    ) -> None:
+        left_s = None
+        if retry_after is not None:
+            left_s = parse_retry_after(retry_after, self._seam.time_ns())
+        until = now + round((refusal.wait_s if left_s is None else left_s) * 1e9)
+        scope = {Scope.KEY: call.key, Scope.ENDPOINT: call.endpoint,
+                 Scope.INSTRUMENT: call.instrument}  # fmt: skip
+        values = tuple(scope[item] for item in refusal.per)
+        stop = self._stops[refusal.per, values]
+        if now >= stop.until:
+            stop.is_ban = False
+        stop.is_ban |= refusal.is_ban
+        stop.until = max(stop.until, until)
+        stop.cause = f"HTTP {status}" + (f" with code {code}" if code else "")
+        self._stopped_until = max(self._stopped_until, stop.until)
+        if refusal.is_ban:
+            self.usage.bans += 1
+        else:
+            self.usage.refusals += 1
+        kind = LimitEventKind.BANNED if refusal.is_ban else LimitEventKind.LIMITED
+        self._tell(kind, " ".join(values) or "address", now, stop.until, stop.cause)
+        if refusal.is_ban:
+            self._refuse_waiters(stop, now)
+        self._let_go()
+
+    def _refuse_waiters(self, stop: _Stop, now: int) -> None:
+        for queue in self._queues.values():
+            if stop in queue[0].call._stops:
+                for waiter in queue:
+                    if not waiter.future.done():
+                        waiter.future.set_exception(self._banned(stop, now))
+
+    def _banned(self, stop: _Stop, now: int) -> LimitError:
+        left_s = (stop.until - now) / 1e9
+        text = f"{self.limits.venue} has banned this address ({stop.cause}): for {left_s:.0f} s yet"
+        return LimitError("rate-banned", text, left_s=left_s, status=418)
+
+    def _stop_of(self, call: Call, now: int) -> int:
+        """Return until when a request is stopped, 0 where it is not; raise what a ban is."""
+        until = 0
+        for stop in call._stops:
+            if now < stop.until:
+                if stop.is_ban:
+                    raise self._banned(stop, now)
+                if call.kind is not Kind.CANCEL:
+                    until = max(until, stop.until)
+        return until
+
+    def _take_loss(self, call: Call, tokens: Sequence[int]) -> None:
+        now = self._clock()
+        for (window, units, _, _), token in zip(call._places, tokens, strict=True):
+            window.lose(now, units, token)
+        self.usage.lost += 1
+        if self._awaits_answer:
+            self._let_go()
+
+    def _take_back(self, call: Call) -> None:
+        for window, units, _, _ in call._places:
+            window.refund(units)
+        self.usage.unsent += 1
+        if self._queues:
+            self._let_go()
+
+    # ---- what can be read and said
+
+    def set_clock(self, utc_ahead_ns: int) -> None:
+        """Say how far the venue's UTC is ahead of the seam's monotonic clock, in ns.
+
+        Until then this machine's own UTC is taken for it.
+        """
+        self._ahead_ns = utc_ahead_ns
+        now = self._clock()
+        for meter in self._meters.values():
+            if isinstance(meter.window, CalendarWindow):
+                meter.window.set_clock(now, utc_ahead_ns)
+        if self._queues:
+            self._let_go()
+
+    def rows(self) -> list[LimitRow]:
+        """Return how full each window is."""
+        now = self._clock()
+        return [
+            LimitRow(
+                meter.limit.name, meter.values, meter.window.limit - meter.window.room(now),
+                meter.window.out, meter.window.limit, meter.limit.unit,
+            )
+            for meter in self._meters.values()
+        ]  # fmt: skip
+
+    def stopped_s(self, call: Call) -> float:
+        """Return how long a refusal or a ban still stops such requests, in s; 0: not at all."""
+        now = self._clock()
+        return max([0, *(stop.until - now for stop in call._stops)]) / 1e9
+
+    def _tell_of_waiting(self, now: int, had_waiters: bool, wake: int | None) -> None:
+        is_waiting = bool(self._queues)
+        if is_waiting and not self.usage.is_limited:
+            self.usage.is_limited = True
+            first = min((queue[0] for queue in self._queues.values()), key=lambda w: w.number)
+            self._tell(LimitEventKind.LIMITED, self._what_holds(first.call, now), now, wake, "full")
+        elif had_waiters and not is_waiting and self.usage.is_limited:
+            self.usage.is_limited = False
+            self._tell(LimitEventKind.REFILL, "", now, now, "nobody waits")
+
+    def _what_holds(self, call: Call, now: int) -> str:
+        names = [meter.name for window, _, need, meter in call._places if window.room(now) < need]
+        return ", ".join(names) or "address"
+
+    def _tell(
+        self, kind: LimitEventKind, name: str, now: int, until: int | None, cause: str
+    ) -> None:
+        if self._on_event:
+            left_s = None if until is None else max(0, until - now) / 1e9
+            self._on_event(LimitEvent(kind, name, now, left_s, self.waiting, cause))
