@@ -27,6 +27,7 @@ from typing import IO, Any, TypeVar
 from .budget import ConnectBudget
 
 __all__ = [
+    "Nudge",
     "Seam",
     "System",
     "Thread",
@@ -154,6 +155,59 @@ def reset_on_close(transport: asyncio.BaseTransport) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+class Nudge:
+    """A way for processes of one host to wake each other: a datagram socket in a common folder.
+
+    Args:
+        folder: common to those who nudge each other; its path has at most 80 bytes.
+        name: of this one, of at most 20 characters.
+        on_nudge: called in the running loop, once for any number of nudges that came together.
+
+    Raises:
+        OSError: the socket cannot be made there.
+    """
+
+    def __init__(self, folder: Path, name: str, on_nudge: Callable[[], None]) -> None:
+        self._folder = folder
+        self._path = folder / f"{name}.nudge"
+        self._on_nudge = on_nudge
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.bind(str(self._path))
+        except BaseException:
+            self._socket.close()
+            raise
+        self._loop.add_reader(self._socket, self._take)
+
+    def send(self) -> None:
+        """Nudge all others; one that is full has been nudged enough, and one that is gone is
+        forgotten."""
+        for path in self._folder.glob("*.nudge"):
+            if path == self._path:
+                continue
+            try:
+                self._socket.sendto(b"", str(path))
+            except (BlockingIOError, FileNotFoundError):
+                pass
+            except ConnectionRefusedError:  # its process was killed
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Stop, and be forgotten."""
+        self._loop.remove_reader(self._socket)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+
+    def _take(self) -> None:
+        try:
+            while True:
+                self._socket.recv(1)
+        except BlockingIOError:
+            pass
+        self._on_nudge()
+
+
 class Seam:
     """What a session needs from the world: a clock, randomness, timers and connections.
 
@@ -206,6 +260,10 @@ class Seam:
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do in another thread what would block; cancelling ends the waiting, not the work."""
+        raise NotImplementedError
+
+    def open_nudge(self, folder: Path, name: str, on_nudge: Callable[[], None]) -> Nudge:
+        """Return a :class:`Nudge`, in the running loop."""
         raise NotImplementedError
 
     async def open_socket(self, host: str, port: int) -> socket.socket:
@@ -302,6 +360,9 @@ class System(Seam):
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
+
+    def open_nudge(self, folder: Path, name: str, on_nudge: Callable[[], None]) -> Nudge:
+        return Nudge(folder, name, on_nudge)
 
     async def open_socket(self, host: str, port: int) -> socket.socket:
         loop = asyncio.get_running_loop()

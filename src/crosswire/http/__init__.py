@@ -4,6 +4,7 @@ from .breaker import Breaker, BreakerState, Change, Outcome, Permit, outcome_of
 from .limiter import Call, Limiter, Ticket
 from .message import Kind, Phases, Response
 from .retry import Effect, Repeat, Retry, parse_retry_after, passes
+from .share import Share
 from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Repeat",
     "Response",
     "Retry",
+    "Share",
     "Ticket",
     "Usage",
     "outcome_of",

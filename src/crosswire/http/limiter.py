@@ -24,18 +24,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import heapq
+import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 from ..errors import LimitError, RequestError, UsageError
-from ..limits import Count, Limit, Refusal, Scope, Signal, VenueLimits
+from ..limits import Limit, Refusal, Scope, Signal, VenueLimits
 from ..seam import Seam
+from .ledger import Reply, Stop
 from .message import Kind, Response
+from .meter import Clock, Halt, Meter, Scopes
 from .retry import parse_retry_after
+from .share import Share
 from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
-from .window import CalendarWindow, DecayingWindow, RollingWindow, Window
+from .window import CalendarWindow, Window
 
 __all__ = ["Call", "Limiter", "Ticket"]
 
@@ -49,35 +53,6 @@ _Lane = tuple[int, tuple[int, ...], tuple[int, ...]]
 LANES = {kind: lane for lane, kind in enumerate(Kind)}
 TIMER_LATE_NS = 1_000
 """A timer is asked for so much later, for the loop's clock is a float."""
-
-
-class _Meter:
-    """A limit's window, for what the limit counts apart."""
-
-    __slots__ = ("limit", "values", "window")
-
-    def __init__(self, limit: Limit, values: tuple[str, ...], window: Window) -> None:
-        self.limit, self.values, self.window = limit, values, window
-
-    @property
-    def name(self) -> str:
-        return " ".join((self.limit.name, *self.values))
-
-
-class _Stop:
-    """What a venue's refusals stop: all of the address, or a key, an endpoint, an instrument.
-
-    Attributes:
-        until: monotonic ns; behind it nothing is stopped.
-        is_ban: nobody goes; else cancels do.
-    """
-
-    __slots__ = ("cause", "is_ban", "until")
-
-    def __init__(self) -> None:
-        self.until = 0
-        self.is_ban = False
-        self.cause = ""
 
 
 class Call:
@@ -95,8 +70,8 @@ class Call:
         kind: Kind,
         key: str,
         instrument: str,
-        places: tuple[tuple[Window, int, int, _Meter], ...],
-        stops: tuple[_Stop, ...],
+        places: tuple[tuple[Window, int, int, Meter], ...],
+        stops: tuple[Halt, ...],
     ) -> None:
         self.endpoint, self.kind, self.key, self.instrument = endpoint, kind, key, instrument
         self._places = places  # (window, units, room that is needed, meter)
@@ -175,6 +150,7 @@ class Limiter:
             venue's. Around each of its calendar windows' ends, so long is counted twice.
         transit_s: how long a request without an answer may take to arrive after all.
         waiting_max: requests that may wait.
+        share: with the limiters of other processes, which together let no more through; entered.
         on_event: called with each :class:`LimitEvent`, inside of the call that made it.
 
     Attributes:
@@ -194,6 +170,7 @@ class Limiter:
         clock_error_s: float = 0.1,
         transit_s: float = 5.0,
         waiting_max: int = 100_000,
+        share: Share | None = None,
         on_event: Callable[[LimitEvent], None] | None = None,
     ) -> None:
         if not (0.0 <= clock_error_s < 1e6 and 0.0 <= transit_s < 1e6):
@@ -205,12 +182,16 @@ class Limiter:
         self.usage = Usage()
         self._seam = seam
         self._clock = seam.monotonic_ns
-        self._ahead_ns = seam.time_ns() - seam.monotonic_ns()
-        self._error_ns, self._transit_ns = round(clock_error_s * 1e9), round(transit_s * 1e9)
+        self._venue_clock = Clock(
+            seam.time_ns() - seam.monotonic_ns(), round(clock_error_s * 1e9), round(transit_s * 1e9)
+        )
         self._waiting_max = waiting_max
         self._on_event = on_event
-        self._meters: dict[tuple[str, ...], _Meter] = {}
-        self._stops: dict[tuple[tuple[Scope, ...], tuple[str, ...]], _Stop] = {}
+        self._share = share
+        if share:
+            share.join(self)
+        self._meters: dict[tuple[str, ...], Meter] = {}
+        self._stops: dict[Scopes, Halt] = {}
         self._calls: dict[tuple[object, ...], Call] = {}
         self._signals = {item.header for item in limits.limits if item.header}
         self._queues: dict[_Lane, deque[_Waiter]] = {}
@@ -277,7 +258,7 @@ class Limiter:
             places.append((meter.window, units, needed, meter))
         stops = {
             refusal.per: self._stops.setdefault(
-                (refusal.per, tuple(scope[item] for item in refusal.per)), _Stop()
+                (refusal.per, tuple(scope[item] for item in refusal.per)), Halt()
             )
             for refusal in self.limits.refusals
         }
@@ -295,7 +276,7 @@ class Limiter:
             raise UsageError(f"{endpoint}: {limit.unit} are at least 0, not {units}")
         return units
 
-    def _meter_of(self, limit: Limit, values: tuple[str, ...]) -> _Meter:
+    def _meter_of(self, limit: Limit, values: tuple[str, ...]) -> Meter:
         name = (limit.name, *values)
         meter = self._meters.get(name)
         if meter is None:
@@ -304,18 +285,10 @@ class Limiter:
                     f"{self.limits.venue}: more than {METERS_MAX} keys, endpoints and instruments "
                     "have a window of their own; name fewer"
                 )
-            meter = self._meters[name] = _Meter(limit, values, self._make_window(limit))
+            meter = self._meters[name] = Meter(
+                limit, values, self._venue_clock, self._share is not None
+            )
         return meter
-
-    def _make_window(self, limit: Limit) -> Window:
-        if limit.count is Count.DECAYING:
-            return DecayingWindow(limit.amount, limit.per_s, self._transit_ns)
-        length_ns = round(limit.length_s * 1e9)
-        if limit.count is Count.ROLLING:
-            return RollingWindow(limit.amount, length_ns, self._transit_ns)
-        return CalendarWindow(
-            limit.amount, length_ns, self._transit_ns, self._ahead_ns, self._error_ns
-        )
 
     # ---- asking
 
@@ -478,6 +451,8 @@ class Limiter:
             elif wake is None or at < wake:
                 wake = at
         self._set_timer(now, wake)
+        if self._share and not self._queues and self._others_want():
+            self._share.look()
         self._tell_of_waiting(now, had_waiters, wake)
 
     def _when(self, call: Call, now: int, kept: dict[int, int]) -> int | None:
@@ -487,12 +462,20 @@ class Limiter:
             at = max(at, self._stop_of(call, now))
         for window, _, needed, meter in call._places:
             needed += kept.get(id(meter), 0)
-            if window.room(now) < needed:
+            room = window.room(now)
+            if room < needed:
+                if self._share and window.limit < meter.limit.amount:
+                    self._lease(self._share, meter, needed - room)
                 free = window.next_room(now, needed)
                 if free is None:
                     return None
                 at = max(at, free)
         return at
+
+    def _lease(self, share: Share, meter: Meter, units: int) -> None:
+        """Ask for units that others may hold."""
+        units = min(units, meter.limit.amount - meter.window.limit)
+        share.want(meter.id, units, meter.limit.amount, meter.hold_ns)
 
     def _pass(self, waiter: _Waiter, now: int) -> None:
         places = waiter.call._places
@@ -553,7 +536,11 @@ class Limiter:
             used = int(text)
             if meter.limit.signal is Signal.REMAINING:
                 used = meter.limit.amount - used
-            self.usage.foreign += window.correct(now, used, token)
+            if self._share and used > meter.others + meter.used(now) and not meter.is_known:
+                self._share.look()  # what others hold may have become more: the next answer tells
+                continue
+            meter.is_known = False
+            self.usage.foreign += window.correct(now, used - meter.others, token)
 
     def _take_refusal(
         self,
@@ -568,34 +555,42 @@ class Limiter:
         if retry_after is not None:
             left_s = parse_retry_after(retry_after, self._seam.time_ns())
         until = now + round((refusal.wait_s if left_s is None else left_s) * 1e9)
+        cause = f"HTTP {status}" + (f" with code {code}" if code else "")
         scope = {Scope.KEY: call.key, Scope.ENDPOINT: call.endpoint,
                  Scope.INSTRUMENT: call.instrument}  # fmt: skip
         values = tuple(scope[item] for item in refusal.per)
-        stop = self._stops[refusal.per, values]
-        if now >= stop.until:
-            stop.is_ban = False
-        stop.is_ban |= refusal.is_ban
-        stop.until = max(stop.until, until)
-        stop.cause = f"HTTP {status}" + (f" with code {code}" if code else "")
-        self._stopped_until = max(self._stopped_until, stop.until)
+        stop = Stop(until, refusal.is_ban, cause)
         if refusal.is_ban:
             self.usage.bans += 1
         else:
             self.usage.refusals += 1
-        kind = LimitEventKind.BANNED if refusal.is_ban else LimitEventKind.LIMITED
-        self._tell(kind, " ".join(values) or "address", now, stop.until, stop.cause)
-        if refusal.is_ban:
-            self._refuse_waiters(stop, now)
+        if self._share:
+            self._share.stop(json.dumps([refusal.per, values]), stop)
+        self._halt((refusal.per, values), stop, now)
         self._let_go()
 
-    def _refuse_waiters(self, stop: _Stop, now: int) -> None:
+    def _halt(self, scopes: Scopes, stop: Stop, now: int) -> None:
+        """Stop what a refusal is for; one that goes on is not made shorter or milder."""
+        halt = self._stops.setdefault(scopes, Halt())
+        if now >= halt.until:
+            halt.is_ban = False
+        halt.is_ban |= stop.is_ban
+        halt.until = max(halt.until, stop.until)
+        halt.cause = stop.cause
+        self._stopped_until = max(self._stopped_until, halt.until)
+        kind = LimitEventKind.BANNED if stop.is_ban else LimitEventKind.LIMITED
+        self._tell(kind, " ".join(scopes[1]) or "address", now, halt.until, halt.cause)
+        if stop.is_ban:
+            self._refuse_waiters(halt, now)
+
+    def _refuse_waiters(self, stop: Halt, now: int) -> None:
         for queue in self._queues.values():
             if stop in queue[0].call._stops:
                 for waiter in queue:
                     if not waiter.future.done():
                         waiter.future.set_exception(self._banned(stop, now))
 
-    def _banned(self, stop: _Stop, now: int) -> LimitError:
+    def _banned(self, stop: Halt, now: int) -> LimitError:
         left_s = (stop.until - now) / 1e9
         text = f"{self.limits.venue} has banned this address ({stop.cause}): for {left_s:.0f} s yet"
         return LimitError("rate-banned", text, left_s=left_s, status=418)
@@ -626,6 +621,63 @@ class Limiter:
         if self._queues:
             self._let_go()
 
+    # ---- sharing; see :class:`~crosswire.http.share.Sharer`
+
+    def take_reply(self, reply: Reply) -> None:
+        """Take grants and refusals, and what others hold and want."""
+        now = self._clock()
+        for meter in self._meters.values():
+            meter.wanted = reply.wanted.get(meter.id, 0)
+            meter.others = reply.others.get(meter.id, 0)
+            meter.holders = max(1, reply.holders.get(meter.id, 1))
+            meter.is_known = True
+            if units := reply.grants.get(meter.id):
+                meter.grant(now, units)
+            if not meter.wanted and meter.window.limit < meter.held:
+                meter.take_back_all(now)
+        for scope, stop in reply.stops.items():
+            per, values = json.loads(scope)
+            scopes = (tuple(Scope(item) for item in per), tuple(values))
+            known = self._stops.get(scopes)
+            if known is None or known.until < stop.until or known.is_ban < stop.is_ban:
+                self._halt(scopes, stop, now)
+        if self._queues:
+            self._let_go()
+
+    def held(self) -> dict[str, int]:
+        """Return what is held of the meters where that became less; it counts as given back."""
+        now = self._clock()
+        waited_for = self._waited_for()
+        found = {}
+        for meter in self._meters.values():
+            if meter.wanted:
+                units = meter.give(now, id(meter) in waited_for)
+                if units is not None:
+                    found[meter.id] = units
+        return found
+
+    def free_at(self) -> int | None:
+        """Return when there is something to give back; ``None``: there is nothing wanted."""
+        now = self._clock()
+        waited_for = self._waited_for()
+        times = [
+            meter.free_at(now, id(meter) in waited_for)
+            for meter in self._meters.values()
+            if meter.wanted
+        ]
+        return min((at for at in times if at is not None), default=None)
+
+    def counted(self) -> dict[str, int]:
+        """Return the units of each meter that the venue still counts."""
+        now = self._clock()
+        return {meter.id: meter.used(now) for meter in self._meters.values()}
+
+    def _waited_for(self) -> set[int]:
+        return {meter for lane in self._queues for meter in lane[1]}
+
+    def _others_want(self) -> bool:
+        return any(meter.wanted for meter in self._meters.values())
+
     # ---- what can be read and said
 
     def set_clock(self, utc_ahead_ns: int) -> None:
@@ -633,7 +685,7 @@ class Limiter:
 
         Until then this machine's own UTC is taken for it.
         """
-        self._ahead_ns = utc_ahead_ns
+        self._venue_clock.utc_ahead_ns = utc_ahead_ns
         now = self._clock()
         for meter in self._meters.values():
             if isinstance(meter.window, CalendarWindow):

@@ -65,8 +65,8 @@ class Window(Protocol):
         """Return when at the earliest so many units may be spent, if nothing else is; ``None``:
         not before another answer."""
 
-    def is_idle(self, now: int) -> bool:
-        """Whether it is as if it were new."""
+    def set_limit(self, now: int, limit: int) -> None:
+        """Let through more or less from now on. A decaying one falls in proportion."""
 
 
 class _Late:
@@ -140,8 +140,8 @@ class RollingWindow:
                 return due + self.length_ns
         return None
 
-    def is_idle(self, now: int) -> bool:
-        return self.room(now) == self.limit
+    def set_limit(self, now: int, limit: int) -> None:
+        self.limit = limit
 
     def _add(self, now: int, units: int) -> None:
         self._sum += units
@@ -240,8 +240,8 @@ class CalendarWindow:
                 return begin
         return None
 
-    def is_idle(self, now: int) -> bool:
-        return self.room(now) == self.limit and not self._counts
+    def set_limit(self, now: int, limit: int) -> None:
+        self.limit = limit
 
     def set_clock(self, now: int, utc_ahead_ns: int) -> None:
         """Take another offset to the venue's UTC; what counted goes on to count where it now is."""
@@ -260,14 +260,16 @@ class CalendarWindow:
 class DecayingWindow:
     """A counter that may not pass ``limit``, and falls by ``per_s`` units in each second."""
 
-    __slots__ = ("_at", "_late", "_level", "_per_ns", "_scale", "limit", "out")
+    __slots__ = ("_at", "_full_per_ns", "_late", "_level", "_per_ns", "_scale", "limit", "out")
 
     def __init__(self, limit: int, per_s: Fraction, transit_ns: int) -> None:
         self.limit = limit
         self.out = 0
-        # the level is kept in parts so small that it falls by a whole number of them each ns
-        self._scale = per_s.denominator * 10**9
-        self._per_ns = per_s.numerator
+        # the level is kept in parts so small that it falls by a whole number of them each ns,
+        # whatever share of the limit it has
+        self._scale = per_s.denominator * 10**9 * limit
+        self._full_per_ns = per_s.numerator
+        self._per_ns = per_s.numerator * limit
         self._level = self._at = 0
         self._late = _Late(transit_ns)
 
@@ -303,20 +305,18 @@ class DecayingWindow:
         if self.room(now) >= units:
             return now
         allowed = self.limit - self.out - units
-        if allowed >= 0:
+        if allowed >= 0 and self._per_ns:
             return now + -(-(self._level - allowed * self._scale) // self._per_ns)
         for due, size, _ in self._late.queue:  # it is on its way, then in the counter
             allowed += size
-            if allowed >= 0:
-                return due + self.next_fall()
+            if allowed >= 0 and self._per_ns:
+                return due + -(-self._scale // self._per_ns)
         return None
 
-    def next_fall(self) -> int:
-        """Return how long one unit takes to fall, in ns."""
-        return -(-self._scale // self._per_ns)
-
-    def is_idle(self, now: int) -> bool:
-        return self.room(now) == self.limit
+    def set_limit(self, now: int, limit: int) -> None:
+        self._fall(now)
+        self.limit = limit
+        self._per_ns = self._full_per_ns * limit
 
     def _fall(self, now: int) -> None:
         if now > self._at:
