@@ -1,8 +1,11 @@
 """Requests that respect the venue."""
 
 from .breaker import Breaker, BreakerState, Change, Outcome, Permit, outcome_of
+from .endpoint import EndpointRow, EndpointRules, EndpointState, Switch
+from .endpoints import Endpoints, Use
 from .limiter import Call, Limiter, Ticket
 from .message import Kind, Phases, Response
+from .prober import Prober
 from .retry import Effect, Repeat, Retry, parse_retry_after, passes
 from .share import Share
 from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
@@ -13,6 +16,10 @@ __all__ = [
     "Call",
     "Change",
     "Effect",
+    "EndpointRow",
+    "EndpointRules",
+    "EndpointState",
+    "Endpoints",
     "Kind",
     "LimitEvent",
     "LimitEventKind",
@@ -21,12 +28,15 @@ __all__ = [
     "Outcome",
     "Permit",
     "Phases",
+    "Prober",
     "Repeat",
     "Response",
     "Retry",
     "Share",
+    "Switch",
     "Ticket",
     "Usage",
+    "Use",
     "outcome_of",
     "parse_retry_after",
     "passes",
