@@ -1,5 +1,6 @@
 """Requests that respect the venue."""
 
+from .batch import Batcher, Failed, Ok, ask_each
 from .breaker import Breaker, BreakerState, Change, Outcome, Permit, outcome_of
 from .endpoint import EndpointRow, EndpointRules, EndpointState, Switch
 from .endpoints import Endpoints, Use
@@ -11,6 +12,7 @@ from .share import Share
 from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
 
 __all__ = [
+    "Batcher",
     "Breaker",
     "BreakerState",
     "Call",
@@ -20,11 +22,13 @@ __all__ = [
     "EndpointRules",
     "EndpointState",
     "Endpoints",
+    "Failed",
     "Kind",
     "LimitEvent",
     "LimitEventKind",
     "LimitRow",
     "Limiter",
+    "Ok",
     "Outcome",
     "Permit",
     "Phases",
@@ -37,6 +41,7 @@ __all__ = [
     "Ticket",
     "Usage",
     "Use",
+    "ask_each",
     "outcome_of",
     "parse_retry_after",
     "passes",
