@@ -2,6 +2,7 @@
 
 from .batch import Batcher, Failed, Ok, ask_each
 from .breaker import Breaker, BreakerState, Change, Outcome, Permit, outcome_of
+from .client import Client, Sender, status_error
 from .endpoint import EndpointRow, EndpointRules, EndpointState, Switch
 from .endpoints import Endpoints, Use
 from .limiter import Call, Limiter, Ticket
@@ -17,6 +18,7 @@ __all__ = [
     "BreakerState",
     "Call",
     "Change",
+    "Client",
     "Effect",
     "EndpointRow",
     "EndpointRules",
@@ -36,6 +38,7 @@ __all__ = [
     "Repeat",
     "Response",
     "Retry",
+    "Sender",
     "Share",
     "Switch",
     "Ticket",
@@ -45,4 +48,5 @@ __all__ = [
     "outcome_of",
     "parse_retry_after",
     "passes",
+    "status_error",
 ]

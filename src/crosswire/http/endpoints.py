@@ -38,7 +38,7 @@ from ..errors import RequestError, UsageError
 from .breaker import Outcome
 from .endpoint import Endpoint, EndpointRow, EndpointRules, EndpointState, Switch
 
-__all__ = ["Use", "Endpoints"]
+__all__ = ["Endpoints", "Use"]
 
 T = TypeVar("T")
 

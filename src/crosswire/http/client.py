@@ -1,0 +1,208 @@
+"""One venue's REST interface: a request is let through, sent, and repeated where that is safe.
+
+A request's way::
+
+    Client.request → Retry → Limiter → Breaker → Endpoints → Pool → socket
+
+Each may refuse, and then nothing was sent. Rules:
+
+1. An attempt that was not sent costs nothing, neither at the limiter nor at the breaker.
+2. An answer of any status is told to all three; one of 400 or above, and a redirect, is an error
+   to the caller, which says whether the request may have been carried out.
+3. An order is sent once, to one endpoint, whatever comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from ..errors import BreakerOpenError, RequestError
+from ..seam import Seam
+from .breaker import Breaker, Outcome, outcome_of
+from .endpoints import Endpoints
+from .limiter import Call, Limiter
+from .message import Kind, Response
+from .retry import Effect, Retry, parse_retry_after
+
+__all__ = ["Client", "Sender", "status_error"]
+
+EFFECTS = {
+    Kind.CANCEL: Effect.IDEMPOTENT,
+    Kind.ORDER: Effect.ONCE,
+    Kind.QUERY: Effect.READ,
+    Kind.PUBLIC: Effect.READ,
+}
+LIMITS_S = {Kind.CANCEL: 5.0, Kind.ORDER: 5.0, Kind.QUERY: 15.0, Kind.PUBLIC: 30.0}
+REFUSED = frozenset({400, 401, 403, 404, 405, 406, 411, 413, 414, 415, 417, 418, 421, 422, 428,
+                     429, 431})  # fmt: skip
+"""Statuses that say that nothing was carried out. 408, 409, 3xx and 5xx do not say that."""
+OURS = frozenset({"http-busy", "http-closed"})
+"""Errors that say nothing of the venue."""
+BODY_SHOWN = 200
+"""Bytes of a body that an error shows."""
+
+
+class Sender(Protocol):
+    """What sends a request to one address, as :class:`~crosswire.http.Pool`."""
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        kind: Kind = Kind.PUBLIC,
+        limit_s: float | None = None,
+    ) -> Response:
+        """Send it once."""
+
+
+def status_error(response: Response, now_ns: int) -> RequestError | None:
+    """Return what an answer's status is as an error; ``None``: it is none.
+
+    Args:
+        now_ns: UTC, for a ``Retry-After`` that is a date.
+    """
+    status = response.status
+    if 200 <= status < 300:
+        return None
+    text = response.header("retry-after")
+    shown = response.body[:BODY_SHOWN].decode("utf-8", "replace")
+    return RequestError(
+        "http-status",
+        f"{status}: {shown!r}",
+        may_have_run=status not in REFUSED,
+        status=status,
+        retry_after_s=None if text is None else parse_retry_after(text, now_ns),
+    )
+
+
+class Client:
+    """Asks one venue, by all its addresses; see :mod:`crosswire.http.client`.
+
+    Args:
+        endpoints: of the venue, each with its pool.
+        limiter: of the venue, for the address that this machine sends from.
+        seam: clock and randomness.
+        retry: how requests are repeated; ``None``: as :class:`Retry` does by default.
+        breaker: makes the breaker of a kind, which is given its name; ``None``: as
+            :class:`Breaker` is by default.
+        limits_s: for all attempts together, by kind.
+        code_of: returns the venue's own code of an answer, where its refusals are told in a body
+            with HTTP 200; an answer with one is told to the limiter, and left to the caller.
+
+    Attributes:
+        breakers: by kind.
+        limiter, endpoints: as given.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints[Sender],
+        limiter: Limiter,
+        seam: Seam,
+        *,
+        retry: Retry | None = None,
+        breaker: Callable[[str], Breaker] | None = None,
+        limits_s: Mapping[Kind, float] | None = None,
+        code_of: Callable[[Response], str] | None = None,
+    ) -> None:
+        self.endpoints, self.limiter = endpoints, limiter
+        venue = limiter.limits.venue
+        make = breaker or (lambda name: Breaker(seam.monotonic_ns, name))
+        self.breakers = {kind: make(f"{venue} {kind}") for kind in Kind}
+        self._seam = seam
+        self._retry = retry or Retry(seam)
+        self._limits_s = {**LIMITS_S, **(limits_s or {})}
+        self._code_of = code_of
+
+    async def request(
+        self,
+        call: Call,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        sign: Callable[[], tuple[str, Sequence[tuple[str, str]], bytes]] | None = None,
+        limit_s: float | None = None,
+    ) -> Response:
+        """Return a request's answer, of status 200 to 299.
+
+        Args:
+            call: what it costs, of this client's limiter; its kind says what else is done.
+            method, target, headers, body: as of :meth:`Pool.request`.
+            sign: instead of ``target``, ``headers`` and ``body``: makes them for each attempt,
+                just before it is sent, where they hold a time.
+            limit_s: for all attempts together; ``None``: by its kind.
+
+        Raises:
+            RequestError: it failed; ``may_have_run`` tells whether it may have been carried out.
+            LimitError: it was not sent for the venue's limits.
+            BreakerOpenError: it was not sent, for the venue keeps failing.
+        """
+        kind = call.kind
+        limit_s = self._limits_s[kind] if limit_s is None else limit_s
+        may_have_run = False
+
+        async def attempt(left_s: float) -> Response:
+            nonlocal may_have_run
+            try:
+                return await self._attempt(call, method, target, headers, body, sign, left_s)
+            except RequestError as error:
+                may_have_run = error.may_have_run = error.may_have_run or may_have_run
+                raise
+
+        return await self._retry.run(attempt, effect=EFFECTS[kind], limit_s=limit_s)
+
+    async def _attempt(
+        self,
+        call: Call,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes,
+        sign: Callable[[], tuple[str, Sequence[tuple[str, str]], bytes]] | None,
+        left_s: float,
+    ) -> Response:
+        clock = self._seam.monotonic_ns
+        end = clock() + round(left_s * 1e9)
+        with await self.limiter.acquire(call, limit_s=left_s) as ticket:
+            try:
+                permit = self.breakers[call.kind].ask()
+            except BreakerOpenError:
+                ticket.unsent()
+                raise
+            with permit:
+                try:
+                    use = self.endpoints.pick()
+                    if sign:
+                        target, headers, body = sign()
+                except BaseException:
+                    ticket.unsent()
+                    raise
+                with use:
+                    begun = clock()
+                    try:
+                        response = await use.place.request(
+                            method, target, headers=headers, body=body, kind=call.kind,
+                            limit_s=(end - begun) / 1e9,
+                        )  # fmt: skip
+                    except RequestError as error:
+                        if not error.may_have_run:
+                            ticket.unsent()
+                        if error.code not in OURS:
+                            permit.done(Outcome.FAILURE, str(error))
+                            use.done(Outcome.FAILURE, cause=str(error))
+                        raise
+                    code = self._code_of(response) if self._code_of else ""
+                    ticket.answered(response.status, response.headers, code)
+                    outcome = outcome_of(response.status)
+                    cause = f"HTTP {response.status}" if outcome is Outcome.FAILURE else ""
+                    permit.done(outcome, cause)
+                    use.done(outcome, (clock() - begun) / 1e9, cause)
+        if error := status_error(response, self._seam.time_ns()):
+            raise error
+        return response
