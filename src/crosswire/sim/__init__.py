@@ -4,7 +4,8 @@
 real TLS sockets (``python -m crosswire.sim``, which ``process`` starts) and ``recorded`` writes
 them as a recording; ``oracle`` tells the truth about a recording, slowly and plainly; ``judge``
 compares an engine's signals with it; ``proof`` tells whether the recording is all that it had to
-be. ``chaos`` forwards connections and strikes them with ``faults``.
+be. ``chaos`` forwards connections and strikes them with ``faults``. ``quota`` counts requests as a
+venue does.
 """
 
 from .chaos import ChaosProxy, ProxiedConnection
@@ -14,6 +15,7 @@ from .market import Event, generate, net_bps
 from .oracle import Close, Interval, Point, Truth, find_truth
 from .plan import Plan, Plant, Scenario, make_plan
 from .proof import Connection, find_doubts, load_sent
+from .quota import Hit, Ledger, Overshoot, Ruling, Tally, VenueLimit
 from .recorded import config_of, record
 
 __all__ = [
@@ -25,14 +27,20 @@ __all__ = [
     "Connection",
     "Event",
     "Fault",
+    "Hit",
     "Interval",
+    "Ledger",
+    "Overshoot",
     "Plan",
     "Plant",
     "Point",
     "ProxiedConnection",
+    "Ruling",
     "Scenario",
     "Strike",
+    "Tally",
     "Truth",
+    "VenueLimit",
     "Verdict",
     "config_of",
     "find_doubts",
