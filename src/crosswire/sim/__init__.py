@@ -4,8 +4,8 @@
 real TLS sockets (``python -m crosswire.sim``, which ``process`` starts) and ``recorded`` writes
 them as a recording; ``oracle`` tells the truth about a recording, slowly and plainly; ``judge``
 compares an engine's signals with it; ``proof`` tells whether the recording is all that it had to
-be. ``chaos`` forwards connections and strikes them with ``faults``. ``quota`` counts requests as a
-venue does.
+be. ``chaos`` forwards connections and strikes them with ``faults``. ``rest`` is a
+venue's REST side over HTTP/1.1 and HTTP/2, whose requests ``quota`` counts, also without it.
 """
 
 from .chaos import ChaosProxy, ProxiedConnection
@@ -17,10 +17,25 @@ from .plan import Plan, Plant, Scenario, make_plan
 from .proof import Connection, find_doubts, load_sent
 from .quota import Hit, Ledger, Overshoot, Ruling, Tally, VenueLimit
 from .recorded import config_of, record
+from .rest import RestAccount, RestServer
+from .rest_faults import REST_FAULT_KINDS, Latency, RestChaos, RestFault
+from .rest_venue import (
+    Answer,
+    Route,
+    Routes,
+    SimOrder,
+    SimQuotes,
+    SimRequest,
+    SimVenue,
+    json_answer,
+)
+from .rest_wire import RestEntry
 
 __all__ = [
     "FAULT_KINDS",
+    "REST_FAULT_KINDS",
     "Account",
+    "Answer",
     "Chaos",
     "ChaosProxy",
     "Close",
@@ -29,14 +44,26 @@ __all__ = [
     "Fault",
     "Hit",
     "Interval",
+    "Latency",
     "Ledger",
     "Overshoot",
     "Plan",
     "Plant",
     "Point",
     "ProxiedConnection",
+    "RestAccount",
+    "RestChaos",
+    "RestEntry",
+    "RestFault",
+    "RestServer",
+    "Route",
+    "Routes",
     "Ruling",
     "Scenario",
+    "SimOrder",
+    "SimQuotes",
+    "SimRequest",
+    "SimVenue",
     "Strike",
     "Tally",
     "Truth",
@@ -46,6 +73,7 @@ __all__ = [
     "find_doubts",
     "find_truth",
     "generate",
+    "json_answer",
     "judge",
     "load_sent",
     "make_plan",
