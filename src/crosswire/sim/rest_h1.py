@@ -141,7 +141,6 @@ class Http1(RestWire):
         self._refusal = 0  # status that ends the reading
         self._whole: list[tuple[Exchange, bytes]] = []
         self._is_pumping = False
-        self._begun_count = 0
         self._begin()
 
     def _begin(self) -> None:
@@ -159,12 +158,12 @@ class Http1(RestWire):
         if self._is_ended or self._refusal:
             return
         self._watch_idle(is_idle=False)
-        begun_count = self._begun_count
+        is_in_head = self._exchange is None
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserCallbackError, HttpParserUpgrade):
             self._refusal = self._refusal or 400
-        if self._exchange is None and self._begun_count == begun_count:
+        if is_in_head and self._exchange is None and not self._whole:
             self._unread_size += len(data)
             if self._unread_size > HEAD_MAX:
                 self._refusal = self._refusal or 431
@@ -180,7 +179,6 @@ class Http1(RestWire):
 
     def on_message_begin(self) -> None:
         """Begin a request."""
-        self._begun_count += 1
         self._begin()
 
     def on_url(self, url: bytes) -> None:
