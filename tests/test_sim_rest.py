@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -29,6 +28,8 @@ from crosswire.sim import (
     json_answer,
 )
 from crosswire.sim.rest_h1 import AHEAD_MAX
+
+pytestmark = pytest.mark.transport
 
 ORDER = {"client_id": "c1", "symbol": "BTCUSDT", "side": "buy", "price": "100", "qty": "1"}
 ORDER_BODY = json.dumps(ORDER).encode()
@@ -311,6 +312,15 @@ class TestConnections:
             assert (await client.answer()).status == 200
         assert server.account.requests[0].target == "/order?x=1"
 
+    async def test_an_offer_to_upgrade_is_not_taken(self) -> None:
+        async with RestServer() as server, connected(server) as client:
+            for _ in range(2):
+                client.request("GET /time", connection="upgrade", upgrade="h2c")
+            client.request("GET /nowhere")
+            client.request("POST /order", ORDER_BODY, connection="upgrade", upgrade="h2c")
+            assert [(await client.answer()).status for _ in range(4)] == [200, 200, 404, 400]
+            assert await client.rest() == b""
+
     async def test_connection_close_is_honoured(self) -> None:
         async with RestServer() as server, connected(server) as client:
             got = await client.ask("GET /time", connection="close")
@@ -404,10 +414,14 @@ class TestMalformedRequests:
         (entry,) = server.account.requests
         assert (status, entry.status, entry.is_whole) == (413, 413, False)
 
+    async def test_what_follows_a_body_too_long_is_not_read(self) -> None:
+        body = b"x" * ((1 << 20) + 1)
+        head = b"POST /order HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        status, server = await self.refused(head + body + b"GET /time HTTP/1.1\r\n\r\n")
+        assert (status, len(server.account.requests)) == (413, 1)
+
 
 # ------------------------------------------------------------------ faults
-
-Check = Callable[[bytes], None]
 
 
 def same(raw: bytes) -> None:

@@ -30,6 +30,8 @@ from rest_client import LIMIT_S, HeldSeam, Raw, connected, over_tls, until
 
 from crosswire.sim import Latency, RestFault, RestServer, VenueLimit
 
+pytestmark = pytest.mark.transport
+
 ORDER = {"client_id": "c1", "symbol": "BTCUSDT", "side": "buy", "price": "100", "qty": "1"}
 
 
@@ -397,6 +399,31 @@ class TestClients:
             assert (await client.answer(other))[0] == 200
         entry = server.account.requests[0]
         assert (entry.status, entry.is_carried_out) == (None, True)
+
+    async def test_who_resets_a_stream_at_once_leaves_the_others_alone(self) -> None:
+        async with plain(faults={2: RestFault("refused-stream")}) as (server, client):
+            for _ in range(3):
+                stream = client.h2.get_next_available_stream_id()
+                head = [(":method", "GET"), (":path", "/time"), (":scheme", "http"),
+                        (":authority", "x")]  # fmt: skip
+                client.h2.send_headers(stream, head, end_stream=True)
+                client.h2.reset_stream(stream)
+            assert (await client.answer(client.request("GET", "/time")))[0] == 200
+        entries = server.account.requests
+        assert [e.is_carried_out for e in entries] == [True, True, False, True]
+        assert [e.status for e in entries] == [None, None, None, 200]
+
+    async def test_who_leaves_with_a_request_is_not_answered(self) -> None:
+        async with plain() as (server, client):
+            stream = client.h2.get_next_available_stream_id()
+            head = [(":method", "GET"), (":path", "/time"), (":scheme", "http"),
+                    (":authority", "x")]  # fmt: skip
+            client.h2.send_headers(stream, head, end_stream=True)
+            client.h2.close_connection()
+            client.flush()
+            assert DataFrame not in map(type, frames_of(await client.raw.rest()))
+        (entry,) = server.account.requests
+        assert (entry.is_carried_out, entry.status) == (True, None)
 
     async def test_an_idle_connection_is_closed_with_goaway(self) -> None:
         seam = HeldSeam()

@@ -96,7 +96,8 @@ class RestServer:
         ledger: the venue's counting: its ``tallies`` and ``bans``.
         venue: the :class:`SimVenue`, where ``routes`` was left out.
         latency, arrival_jitter_s, clock_skew_s, chaos, routes: may be changed at any time.
-        accepts: connections are accepted; else they are reset as they come.
+        accepts: connections are accepted; else they are reset as they come, over TLS behind the
+            handshake.
 
     Raises:
         UsageError: a number out of range, or versions that cannot be.

@@ -159,10 +159,7 @@ class Http1(RestWire):
             return
         self._watch_idle(is_idle=False)
         is_in_head = self._exchange is None
-        try:
-            self._parser.feed_data(data)
-        except (HttpParserError, HttpParserCallbackError, HttpParserUpgrade):
-            self._refusal = self._refusal or 400
+        self._parse(data)
         if is_in_head and self._exchange is None and not self._whole:
             self._unread_size += len(data)
             if self._unread_size > HEAD_MAX:
@@ -175,11 +172,28 @@ class Http1(RestWire):
             self._refuse()
         self._regulate()
 
+    def _parse(self, data: bytes) -> None:
+        while data and not self._refusal:
+            try:
+                self._parser.feed_data(data)
+                return
+            except HttpParserUpgrade as upgrade:
+                # It offers another protocol, which nobody has to take: the request is like any
+                # other, and what follows is the next one.
+                self._parser = HttpRequestParser(self)
+                data = data[upgrade.args[0] :]
+            except HttpParserCallbackError:
+                raise  # not the client's fault
+            except HttpParserError:
+                self._refusal = self._refusal or 400
+                return
+
     # ---- called by the parser
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
-        self._begin()
+        """Begin a request; behind one that is refused, none."""
+        if not self._refusal:
+            self._begin()
 
     def on_url(self, url: bytes) -> None:
         """Take the target, or more of it."""
@@ -221,6 +235,11 @@ class Http1(RestWire):
             return
         if self._is_ended:  # its head was struck; whether more of it was there is known now
             exchange.entry.is_whole = not self._body
+            return
+        if self._parser.should_upgrade() and any(
+            name in ("content-length", "transfer-encoding") for name, _ in self._headers
+        ):
+            self._refusal = 400  # the parser takes the body for the other protocol's
             return
         exchange.is_last = not self._parser.should_keep_alive()
         self._whole.append((exchange, bytes(self._body)))

@@ -32,6 +32,7 @@ from .rest_wire import BODY_MAX, HEAD_MAX, Desk, Exchange, RestWire
 __all__ = ["Close", "Http2", "Reset", "Step", "steps_of"]
 
 STREAMS_MAX = 100
+REFUSED = int(ErrorCodes.REFUSED_STREAM)
 WINDOW = 65_535
 """Bytes of a body that may be sent ahead, as the standard begins with."""
 
@@ -127,6 +128,8 @@ class Http2(RestWire):
         self._streams: dict[int, _Stream] = {}
         self._last_id: int | None = None  # behind GOAWAY: later streams are not served
         self._widening: asyncio.TimerHandle | None = None
+        self._has_left = False  # the client wants no answer any more
+        self._reset_ids: set[int | None] = set()  # streams that the read at hand resets
 
     # ---- called by the loop
 
@@ -147,6 +150,8 @@ class Http2(RestWire):
             self._flush()
             self._close()
             return
+        self._has_left = any(isinstance(event, ConnectionTerminated) for event in events)
+        self._reset_ids = {e.stream_id for e in events if isinstance(e, StreamReset)}
         for event in events:
             if not self._is_ended:
                 self._take(event)
@@ -191,7 +196,8 @@ class Http2(RestWire):
         elif kind == "reset-early":
             self.reset()
         elif kind == "refused-stream":
-            self._h2.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            self._streams[stream_id] = _Stream(exchange, steps=deque([Reset(REFUSED)]))
+            self._pump(stream_id)
         else:
             # The library would end every stream with its own GOAWAY; the earlier ones are served.
             self._last_id = max(0, stream_id - 2)
@@ -225,10 +231,10 @@ class Http2(RestWire):
     def _pump(self, stream_id: int) -> None:
         """Do the steps of a stream that are due, as far as its window reaches."""
         stream = self._streams.get(stream_id)
-        if stream is None or stream.is_pumping:
+        if stream is None or stream.is_pumping or stream_id in self._reset_ids:
             return
         stream.is_pumping = True
-        while stream.steps and stream.timer is None and not self._is_ended:
+        while stream.steps and stream.timer is None and not (self._is_ended or self._has_left):
             step = stream.steps.popleft()
             if isinstance(step, bytes) and (rest := self._send(stream_id, step)):
                 stream.steps.appendleft(rest)
