@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -13,6 +13,7 @@ from typing import Any, cast
 from crosswire.seam import System
 from crosswire.sim import RestServer
 from crosswire.sim.certs import Certificates
+from crosswire.sim.rest_wire import RestWire
 
 LIMIT_S = 10.0
 UTC_NS = 1_700_000_000_123_456_789
@@ -67,6 +68,49 @@ async def until(is_so: Callable[[], object]) -> None:
     async with asyncio.timeout(LIMIT_S):
         while not is_so():  # noqa: ASYNC110 - what it waits for tells nobody
             await asyncio.sleep(0)
+
+
+class Sink(asyncio.Transport):
+    """A transport without a socket.
+
+    Attributes:
+        sent: what was written.
+        is_closed: it was closed, or aborted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = b""
+        self.is_closed = False
+
+    def write(self, data: Any) -> None:
+        assert not self.is_closed
+        self.sent += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+def fed(kind: type[RestWire], pieces: Iterable[bytes], **terms: Any) -> tuple[RestServer, Sink]:
+    """Return a server without a socket, and what it sent, that was given these reads."""
+    server, sink = RestServer(seam=HeldSeam(), **terms), Sink()
+    wire = kind(server, 0, "127.0.0.1")
+    wire.connection_made(sink)
+    for piece in pieces:
+        if not sink.is_closed:
+            wire.data_received(piece)
+    return server, sink
 
 
 @dataclass

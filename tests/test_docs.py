@@ -26,7 +26,19 @@ from crosswire.codec import encode_frame
 from crosswire.demo import Demo, DemoOptions
 from crosswire.receive.websocket import CLOSE_LIMIT_S, HANDSHAKE_LIMIT_S, STALL_LIMIT_S
 from crosswire.session import State
-from crosswire.sim import FAULT_KINDS, Account, Chaos, ChaosProxy, Fault, Strike
+from crosswire.sim import (
+    FAULT_KINDS,
+    REST_FAULT_KINDS,
+    Account,
+    Chaos,
+    ChaosProxy,
+    Fault,
+    RestAccount,
+    RestEntry,
+    RestFault,
+    SimVenue,
+    Strike,
+)
 from crosswire.sim.plan import Scenario
 from crosswire.sim.server import SimServer
 from crosswire.venues import venue_names
@@ -351,6 +363,41 @@ class TestThePageOfTheChaosProxy:
         assert f"`every_bytes` ({chaos.every_bytes:,})" in self.PAGE
         assert f"`spare_bytes` ({chaos.spare_bytes})" in self.PAGE
         assert f"`ahead_max` ({ChaosProxy('::1', 1).ahead_max >> 10} KiB)" in self.PAGE
+
+
+class TestThePageOfTheRestServer:
+    PAGE = (ROOT / "docs" / "sim-rest.md").read_text()
+
+    def test_its_example_prints_what_it_says(self, capsys: pytest.CaptureFixture[str]) -> None:
+        exec(BLOCK.findall(self.PAGE)[0], {})
+        first, second, third = capsys.readouterr().out.splitlines()
+        assert f"It prints `{first}`, `{second}` and `{third}`" in self.PAGE
+
+    def test_every_kind_is_on_it_with_its_versions_parameters_and_outcome(self) -> None:
+        table = self.PAGE.partition("| kind |")[2].partition("\n\n")[0]
+        rows = re.findall(r"^\| `([a-z-]+)` \| (\S+) \| (.*?) \| .* \| (\w+) \|$", table, re.M)
+        assert tuple(row[0] for row in rows) == REST_FAULT_KINDS
+        for kind, versions, told, outcome in rows:
+            names = set(re.findall(r"`(\w+)`", told))
+            needed = {name: 1 for name in names if f"`{name}` (" not in told}
+            fault = RestFault(kind, **needed)  # type: ignore[arg-type]
+            for name in ("seconds", "size", "status", "variant"):
+                is_taken = getattr(fault, name) is not None or (kind, name) == ("truncate", "size")
+                assert is_taken == (name in names), (kind, name)
+            suits = {"both": (True, True), "1.1": (True, False), "2": (False, True)}[versions]
+            assert (fault.suits("1.1"), fault.suits("2")) == suits, kind
+            assert fault.carries_out == (outcome == "yes"), kind
+            if outcome == "never":
+                with pytest.raises(UsageError):
+                    RestFault(kind, carries_out=True)
+
+    def test_every_field_of_the_account_is_on_it(self) -> None:
+        fields = {*RestEntry.__dataclass_fields__, *vars(RestAccount())}
+        assert [name for name in fields if f"`{name}`" not in self.PAGE] == []
+
+    def test_every_endpoint_is_on_it(self) -> None:
+        rows = set(re.findall(r"^\| `([A-Z]+) (/\w+)", self.PAGE, re.M))
+        assert rows == set(SimVenue().routes())
 
 
 def test_every_field_of_the_demos_report_is_on_its_page() -> None:

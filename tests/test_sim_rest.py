@@ -10,7 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 from fake_world import leftovers
-from rest_client import UTC_NS, HeldSeam, connected, over_tls, until
+from hypothesis import given
+from hypothesis import strategies as st
+from rest_client import UTC_NS, HeldSeam, connected, fed, over_tls, until
 
 from crosswire.errors import HostError, UsageError
 from crosswire.sim import (
@@ -27,7 +29,7 @@ from crosswire.sim import (
     VenueLimit,
     json_answer,
 )
-from crosswire.sim.rest_h1 import AHEAD_MAX
+from crosswire.sim.rest_h1 import AHEAD_MAX, Http1
 
 pytestmark = pytest.mark.transport
 
@@ -273,6 +275,44 @@ class TestItsTime:
             assert seam.waiting() == [5]
             seam.fire()
             assert await client.rest() == b""
+
+
+STREAM = (
+    b"\r\nGET /time HTTP/1.1\r\nX-Key: k\r\n\r\n"
+    b"POST /order HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b"
+    b"DELETE /order HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"9\r\nclient_id\r\n3\r\n=c1\r\n0\r\n\r\n"
+    b"HEAD /quote?symbol=BTCUSDT HTTP/1.1\r\n\r\n"
+    b"GET /nowhere HTTP/1.0\r\n\r\n" % (len(ORDER_BODY), ORDER_BODY)
+)
+
+
+class TestBytes:
+    def test_the_same_bytes_cut_anywhere_are_the_same_requests(self) -> None:
+        server, sink = fed(Http1, [STREAM])
+        assert [entry.status for entry in server.account.requests] == [200, 200, 200, 200, 404]
+        assert server.venue.orders["c1"].cancelled_by == [2]
+        assert sink.is_closed
+        for at in range(len(STREAM) + 1):
+            again, sink_again = fed(Http1, [STREAM[:at], STREAM[at:]])
+            assert sink_again.sent == sink.sent, at
+            assert again.account.requests == server.account.requests, at
+        pieces = [STREAM[at : at + 1] for at in range(len(STREAM))]
+        assert fed(Http1, pieces)[1].sent == sink.sent
+
+    @given(st.data())
+    def test_whatever_comes_is_served_or_refused(self, data: st.DataObject) -> None:
+        stream = bytearray(STREAM)
+        for _ in range(data.draw(st.integers(1, 4))):
+            stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+        cut = data.draw(st.integers(0, len(stream)))
+        server, sink = fed(Http1, [bytes(stream[:cut]), bytes(stream[cut:])])
+        assert sink.sent.startswith(b"HTTP/1.1 ") or not sink.sent
+        if server.account.malformed:
+            assert sink.is_closed
+            assert sink.sent.count(b"HTTP/1.1 ") == 1 + sum(
+                entry.is_whole for entry in server.account.requests
+            )
 
 
 class TestConnections:

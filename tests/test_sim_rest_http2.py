@@ -26,9 +26,12 @@ from h2.events import (
 from h2.exceptions import InvalidBodyLengthError
 from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, SettingsFrame
-from rest_client import LIMIT_S, HeldSeam, Raw, connected, over_tls, until
+from hypothesis import given
+from hypothesis import strategies as st
+from rest_client import LIMIT_S, HeldSeam, Raw, connected, fed, over_tls, until
 
 from crosswire.sim import Latency, RestFault, RestServer, VenueLimit
+from crosswire.sim.rest_h2 import Http2
 
 pytestmark = pytest.mark.transport
 
@@ -337,6 +340,40 @@ async def until_window(client: Client, stream: int) -> None:
     """Read until a body may be sent on a stream."""
     while client.h2.local_flow_control_window(stream) <= 0:
         await client.read()
+
+
+def recorded() -> bytes:
+    """Return what a client sends for three requests."""
+    h2 = H2Connection(H2Configuration(client_side=True))
+    h2.initiate_connection()
+    body = json.dumps(ORDER).encode()
+    for stream, method, path in ((1, "GET", "/time"), (3, "POST", "/order"), (5, "GET", "/x")):
+        head = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "x")]
+        h2.send_headers(stream, head, end_stream=method == "GET")
+        if method == "POST":
+            h2.send_data(stream, body[:30])
+            h2.send_data(stream, body[30:], end_stream=True)
+    return h2.data_to_send()
+
+
+class TestBytes:
+    def test_the_same_bytes_cut_anywhere_are_the_same_requests(self) -> None:
+        stream = recorded()
+        server, _ = fed(Http2, [stream], versions=("2",))
+        assert [entry.status for entry in server.account.requests] == [200, 200, 404]
+        for at in range(len(stream) + 1):
+            again, _ = fed(Http2, [stream[:at], stream[at:]], versions=("2",))
+            assert again.account.requests == server.account.requests, at
+
+    @given(st.data())
+    def test_whatever_comes_is_served_or_refused(self, data: st.DataObject) -> None:
+        stream = bytearray(recorded())
+        for _ in range(data.draw(st.integers(1, 4))):
+            stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+        cut = data.draw(st.integers(0, len(stream)))
+        server, sink = fed(Http2, [bytes(stream[:cut]), bytes(stream[cut:])], versions=("2",))
+        assert frames_of(sink.sent)
+        assert sink.is_closed or not server.account.malformed
 
 
 class TestClients:

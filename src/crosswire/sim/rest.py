@@ -222,7 +222,12 @@ class RestServer:
         """Let a fault strike the next ``count`` requests that its kind, method and path suit.
 
         One request suffers one fault: the plan's before these, and these before the chaos.
+
+        Raises:
+            UsageError: ``count`` is below 1.
         """
+        if count < 1:
+            raise UsageError(f"count is 1 or more, not {count}")
         self._pending.append(_Pending(fault, count, method, path))
 
     def begin_maintenance(self, seconds: float, retry_after_s: int | None = None) -> None:

@@ -164,7 +164,8 @@ class Http2(RestWire):
         stream = self._streams.get(getattr(event, "stream_id", None) or 0)
         match event:
             case RequestReceived(stream_id=int(stream_id), headers=headers):
-                self._begin(stream_id, [(str(name), str(value)) for name, value in headers or ()])
+                head = [(str(name), str(value)) for name, value in headers or ()]
+                self._begin(stream_id, head, is_whole=event.stream_ended is not None)
             case DataReceived(stream_id=int(stream_id), data=data):
                 size = event.flow_controlled_length or 0
                 if size:
@@ -179,7 +180,7 @@ class Http2(RestWire):
             case ConnectionTerminated():
                 self._close()
 
-    def _begin(self, stream_id: int, headers: list[tuple[str, str]]) -> None:
+    def _begin(self, stream_id: int, headers: list[tuple[str, str]], is_whole: bool) -> None:
         self._watch_idle(is_idle=False)
         named = dict(headers)
         plain = [(name, value) for name, value in headers if name[:1] != ":"]
@@ -188,12 +189,14 @@ class Http2(RestWire):
         )
         entry = exchange.entry
         if self._last_id is not None:
-            entry.fault = "goaway"
+            entry.fault, entry.is_whole = "goaway", is_whole
             return
         kind = exchange.fault.kind if exchange.fault else ""
         if kind not in EARLY_KINDS:
             self._streams[stream_id] = _Stream(exchange)
-        elif kind == "reset-early":
+            return
+        entry.is_whole = is_whole
+        if kind == "reset-early":
             self.reset()
         elif kind == "refused-stream":
             self._streams[stream_id] = _Stream(exchange, steps=deque([Reset(REFUSED)]))
