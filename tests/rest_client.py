@@ -16,6 +16,8 @@ from crosswire.sim.certs import Certificates
 from crosswire.sim.rest_wire import RestWire
 
 LIMIT_S = 10.0
+ORDER = {"client_id": "c1", "symbol": "BTCUSDT", "side": "buy", "price": "100", "qty": "1"}
+ORDER_BODY = json.dumps(ORDER).encode()
 UTC_NS = 1_700_000_000_123_456_789
 
 

@@ -28,14 +28,12 @@ from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, SettingsFrame
 from hypothesis import given
 from hypothesis import strategies as st
-from rest_client import LIMIT_S, HeldSeam, Raw, connected, fed, over_tls, until
+from rest_client import LIMIT_S, ORDER, ORDER_BODY, HeldSeam, Raw, connected, fed, over_tls, until
 
 from crosswire.sim import Latency, RestFault, RestServer, VenueLimit
 from crosswire.sim.rest_h2 import Http2
 
 pytestmark = pytest.mark.transport
-
-ORDER = {"client_id": "c1", "symbol": "BTCUSDT", "side": "buy", "price": "100", "qty": "1"}
 
 
 def h2_client(ca: str, url: str) -> httpx2.AsyncClient:
@@ -207,7 +205,7 @@ class TestFaults:
         faults = {1: RestFault("goaway")}
         async with plain(seam=seam, faults=faults, latency=Latency(1)) as (server, client):
             first = client.request("GET", "/time")
-            client.request("POST", "/order", json.dumps(ORDER).encode())
+            client.request("POST", "/order", ORDER_BODY)
             client.request("GET", "/time")
             await until(lambda: len(server.account.requests) == 3)
             seam.fire()
@@ -226,7 +224,7 @@ class TestFaults:
 
     async def test_an_abrupt_goaway_answers_nobody(self) -> None:
         async with plain(faults={0: RestFault("goaway-abrupt")}) as (server, client):
-            stream = client.request("POST", "/order", json.dumps(ORDER).encode())
+            stream = client.request("POST", "/order", ORDER_BODY)
             await client.end()
         (goaway,) = [e for e in client.events if isinstance(e, ConnectionTerminated)]
         assert (goaway.last_stream_id, goaway.error_code) == (stream, ErrorCodes.INTERNAL_ERROR)
@@ -244,7 +242,7 @@ class TestFaults:
         self, kind: str, code: ErrorCodes, is_carried_out: bool
     ) -> None:
         async with plain(faults={0: RestFault(kind)}) as (server, client):
-            stream = client.request("POST", "/order", json.dumps(ORDER).encode())
+            stream = client.request("POST", "/order", ORDER_BODY)
             reset = await client.seen(StreamReset, stream_id=stream)
             assert (await client.answer(client.request("GET", "/time")))[0] == 200
         assert reset.error_code == code
@@ -277,7 +275,7 @@ class TestFaults:
             assert seam.waiting() == [3]
             seam.fire()
             await until_window(client, stream)
-            client.h2.send_data(stream, json.dumps(ORDER).encode(), end_stream=True)
+            client.h2.send_data(stream, ORDER_BODY, end_stream=True)
             client.flush()
             assert (await client.answer(stream))[0] == 200
 
@@ -346,7 +344,7 @@ def recorded() -> bytes:
     """Return what a client sends for three requests."""
     h2 = H2Connection(H2Configuration(client_side=True))
     h2.initiate_connection()
-    body = json.dumps(ORDER).encode()
+    body = ORDER_BODY
     for stream, method, path in ((1, "GET", "/time"), (3, "POST", "/order"), (5, "GET", "/x")):
         head = [(":method", method), (":path", path), (":scheme", "http"), (":authority", "x")]
         h2.send_headers(stream, head, end_stream=method == "GET")
@@ -426,7 +424,7 @@ class TestClients:
     async def test_who_resets_a_stream_gets_no_answer_and_the_order_stands(self) -> None:
         seam = HeldSeam()
         async with plain(seam=seam, latency=Latency(1)) as (server, client):
-            stream = client.request("POST", "/order", json.dumps(ORDER).encode())
+            stream = client.request("POST", "/order", ORDER_BODY)
             await until(lambda: seam.waiting() == [1])
             client.h2.reset_stream(stream)
             other = client.request("GET", "/time")
