@@ -203,6 +203,7 @@ class Client:
                     cause = f"HTTP {response.status}" if outcome is Outcome.FAILURE else ""
                     permit.done(outcome, cause)
                     use.done(outcome, (clock() - begun) / 1e9, cause)
-        if error := status_error(response, self._seam.time_ns()):
-            raise error
+        refusal = status_error(response, self._seam.time_ns())
+        if refusal:
+            raise refusal
         return response
