@@ -48,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-net-bps", type=float, default=defaults.min_net_bps)
     parser.add_argument("--liveness-limit-s", type=float, default=defaults.liveness_limit_s)
     parser.add_argument("--rate", type=float, default=defaults.rate, help="quotes a second")
+    parser.add_argument("--rest", action="store_true", help="every venue has a REST side, too")
     parser.add_argument("--faults", default="", help=f"any of {','.join(FAULTS)}, by commas")
     return parser
 
@@ -125,12 +126,12 @@ async def _or_closed(control: _Control, work: Any) -> bool:
     return False
 
 
-async def _main(scenario: Scenario, server_of: Callable[[Scenario], SimServer]) -> int:
+async def _main(scenario: Scenario, has_rest: bool, server_of: Callable[..., SimServer]) -> int:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     control = _Control()
-    async with server_of(scenario) as server:
+    async with server_of(scenario, has_rest=has_rest) as server:
         _say(server.ready())
         if not await _or_closed(control, control.go.wait()):
             return 0
@@ -151,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"crosswire.sim: {error}: pip install 'crosswire[sim]'", file=sys.stderr)
         return 3
     try:
-        return asyncio.run(_main(_scenario(options), SimServer))
+        return asyncio.run(_main(_scenario(options), options.rest, SimServer))
     except UsageError as error:
         print(f"crosswire.sim: {error}", file=sys.stderr)
         return 2

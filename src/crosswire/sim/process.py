@@ -26,11 +26,15 @@ class Simulator:
     Args:
         scenario: what to simulate.
         say: takes what the process says on standard error, line by line.
+        has_rest: every venue has a REST side, too.
     """
 
-    def __init__(self, scenario: Scenario, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, scenario: Scenario, say: Callable[[str], None], *, has_rest: bool = False
+    ) -> None:
         self._scenario = scenario
         self._say = say
+        self._options = ["--rest"] if has_rest else []
         self._running: asyncio.subprocess.Process | None = None
         self._relaying: asyncio.Task[None] | None = None
         self._last_words = ""
@@ -45,6 +49,7 @@ class Simulator:
             "--fees-bps", *(f"{name}={bps}" for name, bps in s.fees_bps.items()),
             f"--min-net-bps={s.min_net_bps}",
             "--liveness-limit-s", str(s.liveness_limit_s), "--faults", ",".join(s.faults),
+            *self._options,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE, limit=1 << 24, start_new_session=True,
         )  # fmt: skip

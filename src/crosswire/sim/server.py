@@ -28,6 +28,8 @@ from .certs import HOST, Certificates
 from .market import Event, frame_of, generate, text_of
 from .plan import Plan, Scenario, make_plan
 from .proof import STREAMS, Connection, save_sent
+from .rest import RestServer
+from .rest_side import rest_side
 
 __all__ = ["SimServer"]
 
@@ -54,6 +56,8 @@ class _VenueServer:
         self.cut_off = 0
         self.refusals = 0
         self.server: Server
+        self.newest: dict[str, tuple[SimQuote, int]] = {}
+        self.rest: RestServer | None = None
         self._dialect = dialect(name)
         self._connections: dict[ServerConnection, Connection] = {}
         self._streams: dict[tuple[str, Record], list[ServerConnection]] = {}
@@ -61,8 +65,11 @@ class _VenueServer:
         self._thawed = asyncio.Event()
         self._thawed.set()
 
-    async def start(self, certificates: Certificates) -> None:
-        """Listen on a free port."""
+    async def start(self, certificates: Certificates, has_rest: bool) -> None:
+        """Listen on a free port; on another one for REST."""
+        if has_rest:
+            self.rest = rest_side(self.newest, certificates.server_context(), self._seam)
+            await self.rest.__aenter__()
         self.server = await serve(
             self._handle,
             HOST,
@@ -88,6 +95,8 @@ class _VenueServer:
             stamp: UTC ns; a quote's ``seq``, and the time of both.
         """
         record = Record.QUOTE if isinstance(message, SimQuote) else Record.TRADE
+        if self.rest and isinstance(message, SimQuote):
+            self.newest[native] = message, stamp
         connections = self._streams.get((native, record))
         if not connections:
             return
@@ -199,17 +208,25 @@ def _stream_name(native: str, record: Record) -> str:
 class SimServer:
     """All venues of a scenario; use it as an asynchronous context manager.
 
+    Args:
+        scenario: what happens.
+        seam: clock, timers and sockets; the real ones by default.
+        has_rest: every venue has a REST side, too: see :func:`~crosswire.sim.rest_side.rest_side`.
+
     Attributes:
         plan: what will happen; its plants' ``seq_open`` and ``seq_close`` are set as they are
             sent.
         postponed_ns: by how much the end was postponed in all, for silences that began late.
     """
 
-    def __init__(self, scenario: Scenario, seam: Seam | None = None) -> None:
+    def __init__(
+        self, scenario: Scenario, seam: Seam | None = None, *, has_rest: bool = False
+    ) -> None:
         self.scenario = scenario
         self.plan: Plan = make_plan(scenario)
         self.postponed_ns = 0
         self._seam = seam or System()
+        self._has_rest = has_rest
         self._certificates = Certificates()
         self._venues = {name: _VenueServer(name, self._seam) for name in scenario.venues}
         self._plants = {item.id: item for item in self.plan.plants + self.plan.baits}
@@ -218,7 +235,7 @@ class SimServer:
     async def __aenter__(self) -> Self:
         """Start all servers."""
         for server in self._venues.values():
-            await server.start(self._certificates)
+            await server.start(self._certificates, self._has_rest)
         return self
 
     async def __aexit__(
@@ -238,6 +255,9 @@ class SimServer:
             for server in self._venues.values():
                 server.abort()
             await self._wait_closed()
+        for server in self._venues.values():
+            if server.rest:
+                await server.rest.__aexit__(None, None, None)
         self._certificates.close()
 
     async def _wait_closed(self) -> None:
@@ -251,6 +271,9 @@ class SimServer:
             for name in self._venues
         }
         urls = {name: {"url": server.url} for name, server in self._venues.items()}
+        for name, server in self._venues.items():
+            if server.rest:
+                urls[name]["rest"] = server.rest.url
         ca = str(self._certificates.ca_path)
         return {"ready": True, "ca": ca, "venues": urls, "symbols": symbols}
 
@@ -272,6 +295,14 @@ class SimServer:
             "plants": [item.as_dict() for item in self.plan.plants],
             "baits": [item.as_dict() for item in self.plan.baits],
             "sent": sent,
+            "rest": {
+                name: {
+                    "requests": len(server.rest.account.requests),
+                    "refused": sum(e.status == 429 for e in server.rest.account.requests),
+                }
+                for name, server in self._venues.items()
+                if server.rest
+            },
             "cut_off": {name: server.cut_off for name, server in self._venues.items()},
             "connections": {
                 name: [connection.as_dict() for connection in connections]
