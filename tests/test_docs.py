@@ -104,6 +104,13 @@ def test_every_error_code_of_the_kernels_is_on_the_page_of_errors() -> None:
     assert [name for name in names if f"`{name}`" not in page] == []
 
 
+def test_every_error_of_a_request_is_on_the_page_of_errors() -> None:
+    page = (ROOT / "docs" / "errors.md").read_text()
+    sources = (ROOT / "src" / "crosswire" / "http").glob("*.py")
+    used = {name for path in sources for name in re.findall(r'"(http-[a-z-]+)"', path.read_text())}
+    assert used == set(re.findall(r"^\| `(http-[a-z-]+)` \|", page, re.M))
+
+
 class TestThePageOfTheConfiguration:
     PAGE = (ROOT / "docs" / "configuration.md").read_text()
     SECTIONS: ClassVar = {

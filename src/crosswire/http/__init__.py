@@ -7,12 +7,14 @@ from .endpoint import EndpointRow, EndpointRules, EndpointState, Switch
 from .endpoints import Endpoints, Use
 from .limiter import Call, Limiter, Ticket
 from .message import Kind, Phases, Response
+from .pool import LIMITS_S, Pool, Probe
 from .prober import Prober
 from .retry import Effect, Repeat, Retry, parse_retry_after, passes
 from .share import Share
 from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
 
 __all__ = [
+    "LIMITS_S",
     "Batcher",
     "Breaker",
     "BreakerState",
@@ -34,6 +36,8 @@ __all__ = [
     "Outcome",
     "Permit",
     "Phases",
+    "Pool",
+    "Probe",
     "Prober",
     "Repeat",
     "Response",

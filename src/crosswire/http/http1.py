@@ -1,0 +1,355 @@
+"""One HTTP/1.1 connection: one request at a time, and no answer for anybody else.
+
+Rules:
+1. A request leaves as one write. While it is out nothing else is written.
+2. Bytes that come while no request is out, or behind the end of an answer, end the connection: they
+   would be taken for the answer to the next request.
+3. An answer that breaks a rule of RFC 9112 ends its request with an error, and the connection.
+4. Up to ``INFORMATIONS_MAX`` informational answers (1xx) are skipped; 101 is an error, since no
+   upgrade was asked for.
+5. Nothing is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import httptools
+
+from ..seam import Seam
+from .exchange import Exchange, Owner, Terms, encode_headers
+
+__all__ = ["Http1"]
+
+BUFFER_SIZE = 64 << 10
+INFORMATIONS_MAX = 8
+_KEEP_ALIVE = re.compile(r"(?:^|[,;\s])timeout\s*=\s*(\d{1,6})(?:$|[,;\s])", re.ASCII)
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
+
+
+class _FaultError(Exception):
+    """An answer is not taken."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class Http1(asyncio.BufferedProtocol):
+    """A connection; see :mod:`crosswire.http.http1`.
+
+    Args:
+        terms: of the pool.
+        seam: for the deadline.
+        owner: is told when it is free, and when it is gone.
+
+    Attributes:
+        idle_since: when it became free, monotonic ns.
+        idle_max_ns: how long the server keeps it, by its own word; ``None``: it did not say.
+        is_open: it may carry a request, now or after the one that is out.
+        answers: how many it brought.
+    """
+
+    version = "1.1"
+
+    def __init__(self, terms: Terms, seam: Seam, owner: Owner) -> None:
+        self.idle_since = 0
+        self.idle_max_ns: int | None = None
+        self.is_open = False
+        self.answers = 0
+        self._terms, self._seam, self._owner = terms, seam, owner
+        self._clock = terms.clock
+        self._line_end = f" HTTP/1.1\r\nHost: {terms.authority}\r\n".encode() + encode_headers(
+            terms.headers
+        )
+        self._buffer = memoryview(bytearray(BUFFER_SIZE))
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._exchange: Exchange | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._is_gone = False
+        self._has_ended = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be ready for the next head."""
+        self._status = 0
+        self._headers: list[tuple[str, str]] = []
+        self._body: list[bytes] = []
+        self._head_size = self._body_size = self._informations = 0
+        self._fed_size = 0
+        self._is_head_done = self._is_done = self._has_more = self._is_lasting = False
+        self._length: int | None = None
+        self._is_chunked = False
+
+    # ---- the owner's side
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are out."""
+        return 0 if self._exchange is None else 1
+
+    @property
+    def is_usable(self) -> bool:
+        """A request may be sent now."""
+        transport = self._transport
+        return (
+            self.is_open
+            and self._exchange is None
+            and transport is not None
+            and not transport.is_closing()
+        )
+
+    def send(self, exchange: Exchange) -> None:
+        """Send a request; only while :attr:`is_usable`."""
+        transport = self._transport
+        assert transport is not None
+        assert self._exchange is None
+        length = exchange.length
+        data = f"{exchange.method} {exchange.target}".encode("ascii") + self._line_end
+        if exchange.headers:
+            data += encode_headers(exchange.headers)
+        if length is None:
+            data += b"\r\n"
+        else:
+            data += b"Content-Length: %d\r\n\r\n%b" % (length, exchange.body)
+        self._exchange = exchange
+        exchange.got = now = self._clock()
+        exchange.is_written = True
+        transport.write(data)
+        exchange.sent = self._clock()
+        if self._timer is None or exchange.deadline < self._timer_at:
+            self._arm(now, exchange.deadline)
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Give up a request: its answer would be taken for another one's."""
+        if self._exchange is exchange:
+            self._exchange = None
+            self._drop()
+
+    def close(self) -> None:
+        """End; a request that is out is told."""
+        self._fail("http-closed", "the pool was closed")
+        self._leave()
+
+    # ---- the deadline
+
+    def _arm(self, now: int, at: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._seam.later(max(0, at - now) / 1e9, self._on_timer)
+
+    def _on_timer(self) -> None:
+        """One timer serves request after request: it looks at the deadline of the one that is
+        out."""
+        self._timer = None
+        exchange = self._exchange
+        if exchange is None:
+            return
+        now = self._clock()
+        if now < exchange.deadline:
+            self._arm(now, exchange.deadline)
+            return
+        self._exchange = None
+        exchange.expire()
+        self._drop()
+
+    # ---- the transport's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.is_open = True
+        self.idle_since = self._clock()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            self._drop()
+            return
+        if not exchange.first:
+            exchange.first = self._clock()
+        if not self._is_head_done:
+            self._fed_size += nbytes
+        try:
+            self._parser.feed_data(self._buffer[:nbytes])
+            if not self._is_head_done and self._fed_size > self._terms.head_max:
+                raise _FaultError(
+                    "http-head-size", f"the head is above {self._terms.head_max} bytes"
+                )
+        except (httptools.HttpParserError, _FaultError) as error:
+            if not self._is_done:
+                self._refuse(error)
+                return
+            self._has_more = True  # what stands behind the answer is not one
+        if self._is_done:
+            self._complete()
+
+    def eof_received(self) -> bool:
+        exchange = self._exchange
+        if exchange is not None and self._is_until_eof():
+            self._has_ended = True
+            self._complete()
+        else:
+            self._fail_cut("the peer ended the connection")
+        self._leave()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._exchange is not None:
+            self._fail_cut(f"the connection was lost: {exc}" if exc else "the connection was lost")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._leave()
+        self._transport = None
+
+    # ---- the parser's side
+
+    def on_message_begin(self) -> None:
+        if self._is_done:
+            self._has_more = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_done:
+            return
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > self._terms.head_max:
+            raise self._too_long_a_head()
+        if self._is_head_done:  # a trailer
+            return
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        self._headers.append((key, text))
+        if key == "content-length":
+            if self._length is not None or not _LENGTH.fullmatch(text):
+                raise _FaultError("http-malformed", "Content-Length is no single number")
+            self._length = int(text)
+        elif key == "transfer-encoding":
+            if self._is_chunked or text.lower() != "chunked":
+                raise _FaultError("http-malformed", "Transfer-Encoding is not chunked alone")
+            self._is_chunked = True
+
+    def on_headers_complete(self) -> None:
+        if self._is_done:
+            return
+        status = self._parser.get_status_code()
+        if self._is_chunked and self._length is not None:
+            raise _FaultError("http-malformed", "it has both Content-Length and Transfer-Encoding")
+        if not 100 <= status <= 599 or status == 101:
+            raise _FaultError("http-malformed", f"{status} is no status of an answer")
+        if self._parser.get_http_version() not in ("1.0", "1.1"):
+            raise _FaultError("http-malformed", "it is neither HTTP/1.0 nor HTTP/1.1")
+        if status < 200:
+            self._informations += 1
+            if self._informations > INFORMATIONS_MAX:
+                raise _FaultError(
+                    "http-malformed", f"more than {INFORMATIONS_MAX} informational answers"
+                )
+            self._headers, self._length, self._is_chunked = [], None, False
+            return
+        self._status = status
+        self._is_head_done = True
+        for name, value in self._headers:
+            if name == "content-encoding" and value.lower() not in ("", "identity"):
+                raise _FaultError("http-encoding", "the body is encoded, which was not asked for")
+        exchange = self._exchange
+        if exchange is not None and exchange.method == "HEAD":
+            self._is_done = True
+            # The parser does not know of HEAD, and would take the next answer for a body.
+            self._has_more = True
+        elif (self._length or 0) > self._terms.body_max and status not in (204, 304):
+            raise _FaultError("http-body-size", f"the body is above {self._terms.body_max} bytes")
+
+    def on_body(self, body: bytes) -> None:
+        if self._is_done:
+            self._has_more = True
+            return
+        self._body_size += len(body)
+        if self._body_size > self._terms.body_max:
+            raise _FaultError("http-body-size", f"the body is above {self._terms.body_max} bytes")
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        if self._status and not self._is_done:
+            self._is_done = True
+            self._is_lasting = self._parser.should_keep_alive()
+
+    def _too_long_a_head(self) -> _FaultError:
+        return _FaultError("http-head-size", f"the head is above {self._terms.head_max} bytes")
+
+    # ---- ends
+
+    def _is_until_eof(self) -> bool:
+        return self._is_head_done and not self._is_chunked and self._length is None
+
+    def _complete(self) -> None:
+        """Hand the answer over, and be free or gone."""
+        exchange, self._exchange = self._exchange, None
+        assert exchange is not None
+        transport = self._transport
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        status, headers = self._status, self._headers
+        is_kept = (
+            not self._has_more
+            and not self._has_ended
+            and self._is_lasting
+            and self.is_open
+            and transport is not None
+            and not transport.is_closing()
+            and not transport.get_write_buffer_size()  # it answered before it had read all
+        )
+        self._forget()
+        now = self._clock()
+        self.answers += 1
+        exchange.finish(status, headers, body, self.version, now)
+        if not is_kept:
+            self._leave()
+            return
+        self.idle_since = now
+        for name, value in headers:
+            if name == "keep-alive" and (found := _KEEP_ALIVE.search(value)):
+                self.idle_max_ns = int(found[1]) * 1_000_000_000
+        self._owner.on_free(self)
+
+    def _refuse(self, error: Exception) -> None:
+        cause = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
+        if isinstance(cause, _FaultError):
+            self._fail(cause.code, str(cause), status=self._status or None)
+        else:
+            self._fail("http-malformed", f"the answer is no HTTP: {error}")
+        self._drop()
+
+    def _fail_cut(self, words: str) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if exchange.first:
+            status = self._status or None
+            self._fail("http-truncated", f"{words} inside the answer", status=status)
+        else:
+            self._fail("http-reset", f"{words} before an answer")
+
+    def _fail(self, code: str, text: str, status: int | None = None) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.fail(code, text, status=status)
+
+    def _drop(self) -> None:
+        """End without a word: what is still to come is of no use."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.is_open = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.close()
+        if not self._is_gone:
+            self._is_gone = True
+            self._owner.on_gone(self)

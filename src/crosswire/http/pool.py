@@ -1,0 +1,520 @@
+"""Connections to one host, kept warm, and the requests that they carry.
+
+Rules:
+1. Nothing is sent twice: no retry, no redirect, no proxy of the environment, no cookie.
+2. A request that finds a warm connection is written at once. Others wait for one, the most urgent
+   kind first, in the order of arrival, at most ``waiting_max`` of them.
+3. One deadline holds for all of a request: waiting, connecting, sending and the answer.
+4. A connect that fails fails all that wait: not each of them asks anew.
+5. A connection that the server may have given up is not used: none that was idle for longer than
+   ``idle_max_s``, or than its own ``Keep-Alive`` says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from types import MappingProxyType, TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from ..backoff import Backoff
+from ..errors import RequestError, UsageError, VenueError
+from ..handshake import url_shown
+from ..receive.proxy import Proxy
+from ..receive.tls import Resumption, connect
+from ..receive.trust import check_context
+from ..seam import Seam, is_loopback
+from .exchange import Connection, Exchange, Terms, check_headers, check_method, check_target
+from .http1 import Http1
+from .message import Kind, Response
+
+__all__ = ["LIMITS_S", "Pool", "Probe"]
+
+LIMITS_S: Mapping[Kind, float] = MappingProxyType(
+    {Kind.CANCEL: 2.0, Kind.ORDER: 2.0, Kind.QUERY: 5.0, Kind.PUBLIC: 10.0}
+)
+"""How long a request may take, by its kind."""
+CONNECT_LIMIT_S = 10.0
+_URGENCY = tuple(Kind)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What keeps an idle connection warm.
+
+    Attributes:
+        target: of a cheap GET, over HTTP/1.1; HTTP/2 has its PING.
+        limit_s: within which an answer must come; else the connection is replaced.
+    """
+
+    target: str
+    limit_s: float = 5.0
+
+
+class Pool:
+    """Connections to one host; see :mod:`crosswire.http.pool`.
+
+    It belongs to the event loop that uses it first. ``async with`` opens and closes it.
+
+    Args:
+        url: ``https://HOST[:PORT]``, or ``http://`` on loopback.
+        seam: clock, timers and sockets.
+        tls: verifies the server; ``None``: the system's authorities. For HTTP/2 it must offer it
+            by ``set_alpn_protocols``; it is not changed here.
+        headers: of every request.
+        limits_s: how long a request may take, by its kind.
+        version: ``"1.1"``, ``"2"``, or ``"auto"``: what the server picks of both.
+        connections_max: that may be open, or being opened, at once.
+        warm: how many are kept open.
+        idle_max_s: how long an idle HTTP/1.1 connection may have been, to be used.
+        probe: keeps the warm ones in use; ``None``: they are replaced before ``idle_max_s``.
+        head_max, body_max: of an answer, in bytes.
+        waiting_max: requests that may wait for a connection.
+        proxy: to go through; ``None``: straight, whatever the environment says.
+
+    Attributes:
+        connects, resumed: connections that were opened, and those that resumed a TLS session.
+        connect_failures: connects that failed.
+        requests, answers: that were asked for, and that came.
+        errors: requests that ended with an error, by its code.
+
+    Raises:
+        UsageError: one of these is not what it must be.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        seam: Seam,
+        tls: ssl.SSLContext | None = None,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        limits_s: Mapping[Kind, float] = LIMITS_S,
+        version: str = "1.1",
+        connections_max: int = 8,
+        warm: int = 1,
+        idle_max_s: float = 25.0,
+        probe: Probe | None = None,
+        head_max: int = 32 << 10,
+        body_max: int = 16 << 20,
+        waiting_max: int = 256,
+        proxy: Proxy | None = None,
+    ) -> None:
+        if version != "1.1":
+            raise UsageError(f"version is {version!r}; it may be '1.1'")
+        if not 0 <= warm <= connections_max or min(connections_max, head_max, body_max) < 1:
+            raise UsageError("a pool needs 0 <= warm <= connections_max, and sizes from 1 on")
+        if waiting_max < 0 or not 0.0 < idle_max_s < inf:
+            raise UsageError("a pool needs waiting_max from 0 on, and 0 < idle_max_s < inf")
+        self._limits_ns = {kind: _limit_ns(limits_s.get(kind, LIMITS_S[kind])) for kind in Kind}
+        check_headers(headers)
+        if probe is not None:
+            check_target(probe.target)
+            _limit_ns(probe.limit_s)
+        scheme, self._host, self._port, authority = _take_apart(url)
+        self._tls = _context(scheme, self._host, tls)
+        self._terms = Terms(
+            scheme, authority, tuple(headers), head_max, body_max, seam.monotonic_ns
+        )
+        self._seam, self._clock = seam, seam.monotonic_ns
+        self._version, self._proxy, self._probe = version, proxy, probe
+        self._connections_max, self._warm, self._waiting_max = connections_max, warm, waiting_max
+        self._idle_max_ns = round(idle_max_s * 1e9)
+        self._resumption = Resumption()
+        self._backoff = Backoff(0.1, 5.0)
+        self._open: set[Connection] = set()
+        self._free: list[Connection] = []
+        self._waiting: dict[Kind, deque[Exchange]] = {kind: deque() for kind in _URGENCY}
+        self._waiting_count = 0
+        self._connecting: dict[asyncio.Task[None], int] = {}
+        self._probing: set[asyncio.Task[None]] = set()
+        self._tending: asyncio.TimerHandle | None = None
+        self._rewarming: asyncio.TimerHandle | None = None
+        self._is_started = self._is_closed = False
+        self.connects = self.resumed = self.connect_failures = 0
+        self.requests = self.answers = 0
+        self.errors: Counter[str] = Counter()
+
+    # ---- state
+
+    @property
+    def open_count(self) -> int:
+        """Connections that are open."""
+        return len(self._open)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are out."""
+        return sum(connection.in_flight for connection in self._open)
+
+    @property
+    def waiting_count(self) -> int:
+        """Requests that wait for a connection."""
+        return self._waiting_count
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Open the warm connections.
+
+        Raises:
+            RequestError: one of them could not be opened; no more of them is tried by itself until
+                a request is made.
+        """
+        self._is_started = True
+        while len(self._open) + len(self._connecting) < self._warm:
+            self._begin_connect()
+        tasks = list(self._connecting)
+        if tasks:
+            await asyncio.wait(tasks)
+            for task in tasks:
+                if not task.cancelled() and (error := task.exception()) is not None:
+                    raise error
+        self._tend_later()
+
+    async def close(self) -> None:
+        """End all connections; requests that are out or wait end with ``http-closed``."""
+        self._is_closed = True
+        for timer in (self._tending, self._rewarming):
+            if timer is not None:
+                timer.cancel()
+        self._tending = self._rewarming = None
+        self._fail_waiting(lambda: _error("http-closed", "the pool was closed"))
+        for connection in list(self._open):
+            connection.close()
+        tasks = [*self._connecting, *self._probing]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # ---- requests
+
+    async def request(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        kind: Kind = Kind.PUBLIC,
+        limit_s: float | None = None,
+    ) -> Response:
+        """Send a request once, and return its answer, whatever its status.
+
+        Args:
+            method: as ``"GET"``.
+            target: path and query, encoded by percent signs.
+            headers: besides the constant ones.
+            body: whole.
+            kind: how urgent it is, and how long it may take.
+            limit_s: instead of the kind's.
+
+        Raises:
+            RequestError: there is no answer; its ``may_have_run`` tells whether the request may
+                have been carried out all the same.
+            UsageError: it cannot be sent.
+        """
+        check_method(method)
+        check_target(target)
+        if headers:
+            check_headers(headers)
+        began = self._clock()
+        limit_ns = self._limits_ns[kind] if limit_s is None else _limit_ns(limit_s)
+        self.requests += 1
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        exchange = Exchange(method, target, headers, body, kind, began, began + limit_ns, future)
+        connection = self._take(began)
+        timer = None
+        if connection is not None:
+            exchange.carrier = connection
+            connection.send(exchange)
+        elif self._is_closed:
+            exchange.fail("http-closed", "the pool is closed")
+        elif self._waiting_count >= self._waiting_max:
+            exchange.fail("http-busy", f"{self._waiting_max} requests wait for a connection")
+        else:
+            self._waiting[kind].append(exchange)
+            self._waiting_count += 1
+            timer = self._seam.later(limit_ns / 1e9, lambda: self._expire(exchange))
+            self._connect_more()
+        try:
+            response = await future
+        except asyncio.CancelledError:
+            self._give_up(exchange)
+            raise
+        except RequestError as error:
+            self.errors[error.code] += 1
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        self.answers += 1
+        return response
+
+    def _expire(self, exchange: Exchange) -> None:
+        """Its deadline is over; one that was given to a connection is that one's matter."""
+        if exchange.carrier is None and not exchange.future.done():
+            self._withdraw(exchange)
+            exchange.expire()
+
+    def _give_up(self, exchange: Exchange) -> None:
+        if exchange.carrier is not None:
+            exchange.carrier.cancel(exchange)
+        else:
+            self._withdraw(exchange)
+
+    def _withdraw(self, exchange: Exchange) -> None:
+        try:
+            self._waiting[exchange.kind].remove(exchange)
+        except ValueError:
+            return  # it was failed with the others
+        self._waiting_count -= 1
+
+    # ---- connections
+
+    def _take(self, now: int) -> Connection | None:
+        """Return a connection that a request may be written to; the warmest first."""
+        while self._free:
+            connection = self._free.pop()
+            if connection.is_usable and now - connection.idle_since < self._idle_limit(connection):
+                return connection
+            connection.close()
+        return None
+
+    def _idle_limit(self, connection: Connection) -> int:
+        told = connection.idle_max_ns
+        if told is None:
+            return self._idle_max_ns
+        # The server's count began before ours, and ends before the request is there.
+        return min(self._idle_max_ns, told - min(1_000_000_000, told // 2))
+
+    def on_free(self, connection: Connection) -> None:
+        """A connection takes a request again."""
+        self._give(connection, 0)
+
+    def _give(self, connection: Connection, connect_began: int) -> None:
+        if self._waiting_count and connection.is_usable:
+            exchange = self._next_waiting()
+            if connect_began:
+                exchange.connect = self._clock() - max(connect_began, exchange.began)
+            exchange.carrier = connection
+            connection.send(exchange)
+        else:
+            self._free.append(connection)
+
+    def _next_waiting(self) -> Exchange:
+        queue = next(queue for queue in self._waiting.values() if queue)
+        self._waiting_count -= 1
+        return queue.popleft()
+
+    def on_gone(self, connection: Connection) -> None:
+        """A connection takes no request any more."""
+        self._open.discard(connection)
+        if connection in self._free:
+            self._free.remove(connection)
+        if self._is_closed:
+            return
+        if connection.answers:
+            self._backoff.reset()
+        self._connect_more()
+        self._rewarm_later()
+
+    def _connect_more(self) -> None:
+        """Open as many connections as there are requests for them, and room."""
+        while self._waiting_count > len(self._connecting) and self._has_room():
+            self._begin_connect()
+
+    def _has_room(self) -> bool:
+        return len(self._open) + len(self._connecting) < self._connections_max
+
+    def _begin_connect(self) -> None:
+        task = asyncio.get_running_loop().create_task(self._connect())
+        self._connecting[task] = self._clock()
+        task.add_done_callback(self._on_connect_done)
+
+    def _on_connect_done(self, task: asyncio.Task[None]) -> None:
+        del self._connecting[task]
+        if task.cancelled() or self._is_closed:
+            return
+        error = task.exception()
+        if error is None:
+            self._connect_more()
+            return
+        self.connect_failures += 1
+        self._fail_waiting(lambda: _again(error))
+        self._rewarm_later()
+
+    async def _connect(self) -> None:
+        """Open one connection.
+
+        Raises:
+            RequestError: it cannot be.
+            UsageError: the proxy's credentials are not there.
+        """
+        began = self._clock()
+        where = f"{self._host}:{self._port}"
+        try:
+            async with self._seam.timeout(CONNECT_LIMIT_S):
+                transport, protocol = await connect(
+                    self._seam, self._make, self._host, self._port, self._tls, self._resumption,
+                    proxy=self._proxy,
+                )  # fmt: skip
+        except TimeoutError:
+            text = f"no connection to {where} within {CONNECT_LIMIT_S:g} s"
+            raise _error("http-connect", text) from None
+        except OSError as error:
+            raise _error("http-connect", f"{where}: {error}") from error
+        except VenueError as error:  # of TLS, or of a proxy
+            raise _error(error.code, error.text) from error
+        assert isinstance(protocol, Http1)
+        tls = transport.get_extra_info("ssl_object")
+        self.connects += 1
+        self.resumed += bool(tls is not None and tls.session_reused)
+        if not protocol.is_open:
+            raise _error("http-connect", f"{where} ended the connection at once")
+        self._open.add(protocol)
+        if self._is_closed:
+            protocol.close()
+        else:
+            self._give(protocol, began)
+
+    def _make(self) -> Http1:
+        return Http1(self._terms, self._seam, self)
+
+    def _fail_waiting(self, make: Callable[[], BaseException]) -> None:
+        """End all that wait for a connection, each with an error of its own."""
+        for queue in self._waiting.values():
+            while queue:
+                exchange = queue.popleft()
+                self._waiting_count -= 1
+                if not exchange.future.done():
+                    exchange.future.set_exception(make())
+
+    # ---- warmth
+
+    def _rewarm_later(self) -> None:
+        """Have the warm connections back: at once, but after a failure not before a delay."""
+        missing = self._warm - len(self._open) - len(self._connecting)
+        if missing <= 0 or not self._is_started or self._is_closed or self._rewarming is not None:
+            return
+        delay_s = self._backoff.next_delay(self._seam.uniform)
+        self._rewarming = self._seam.later(delay_s, self._rewarm)
+
+    def _rewarm(self) -> None:
+        self._rewarming = None
+        while not self._is_closed and len(self._open) + len(self._connecting) < self._warm:
+            self._begin_connect()
+
+    def _tend_later(self) -> None:
+        if not self._is_closed:
+            self._tending = self._seam.later(self._idle_max_ns / 4e9, self._tend)
+
+    def _tend(self) -> None:
+        """Look after the idle ones: keep as many as shall be warm, and let the others go."""
+        self._tend_later()
+        now = self._clock()
+        for connection in list(self._free):
+            if now - connection.idle_since < self._idle_limit(connection) // 2:
+                continue
+            is_wanted = len(self._open) <= self._warm
+            self._free.remove(connection)
+            if not is_wanted or self._probe is None or not connection.is_usable:
+                connection.close()
+            else:
+                task = asyncio.get_running_loop().create_task(self._ask(connection, self._probe))
+                self._probing.add(task)
+                task.add_done_callback(self._probing.discard)
+
+    async def _ask(self, connection: Connection, probe: Probe) -> None:
+        """Make a request of one's own on an idle connection; one that fails ends it."""
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        began = self._clock()
+        deadline = began + _limit_ns(probe.limit_s)
+        exchange = Exchange("GET", probe.target, (), b"", Kind.PUBLIC, began, deadline, future)
+        exchange.carrier = connection
+        connection.send(exchange)
+        try:
+            await future
+        except RequestError as error:
+            self.errors[f"probe:{error.code}"] += 1
+        except asyncio.CancelledError:
+            connection.cancel(exchange)
+            raise
+
+
+def _limit_ns(limit_s: float) -> int:
+    if not 0.0 < limit_s < inf:
+        raise UsageError(f"a request needs 0 < limit_s < inf, not {limit_s!r}")
+    return round(limit_s * 1e9)
+
+
+def _error(code: str, text: str) -> RequestError:
+    """Make an error of a request that was not sent."""
+    return RequestError(code, text, may_have_run=False)
+
+
+def _again(error: BaseException) -> BaseException:
+    """Return an error for one more that waited: each has its own, since a traceback grows."""
+    if isinstance(error, RequestError):
+        return _error(error.code, error.text)
+    return error
+
+
+def _take_apart(url: str) -> tuple[str, str, int, str]:
+    """Return scheme, host, port and what Host says.
+
+    Raises:
+        UsageError: it is no base URL.
+    """
+    what = f"{url_shown(url)!r} is no URL of a pool"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        name = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    except ValueError:
+        raise UsageError(f"{what}: its host or port cannot be") from None
+    is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment)
+    is_clean = all("!" <= char <= "~" for char in url) and "@" not in url
+    is_clean = is_clean and not ("?" in url or "#" in url)
+    if parts.scheme not in ("https", "http") or not (host and is_bare and is_clean) or port == 0:
+        raise UsageError(f"{what}; write https://HOST or https://HOST:PORT")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise UsageError(f"{what}: plain text is for loopback alone; write https://")
+    usual = 443 if parts.scheme == "https" else 80
+    port = port or usual
+    return parts.scheme, host, port, name if port == usual else f"{name}:{port}"
+
+
+def _context(scheme: str, host: str, tls: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    if scheme == "http":
+        if tls is not None:
+            raise UsageError("a TLS context was given for a URL of plain text")
+        return None
+    if tls is None:
+        tls = ssl.create_default_context()
+        tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        tls.set_alpn_protocols(["http/1.1"])
+    check_context(tls, host)
+    return tls
