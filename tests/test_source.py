@@ -45,7 +45,7 @@ FLOORS = [
     {"kernels", "codec", "records", "engine", "line", "tls", "wake"},
     {"config", "connection", "handshake", "http", "link", "receive", "session"},
     {"capture", "sim", "sinks", "watch"},
-    {"runtime", "demo", "trial", "cli", "__main__", "__init__"},
+    {"runtime", "demo", "rest_bench", "trial", "cli", "__main__", "__init__"},
 ]
 FLOOR_OF = {name: number for number, names in enumerate(FLOORS) for name in names}
 VENUE_WORDS = {"venue", "instruments", "limits", "errors"}

@@ -27,6 +27,7 @@ from .capture.replay import Replay, Step
 from .config import FEE_BPS_RANGE, NET_BPS_RANGE, load_config
 from .demo import Demo, DemoOptions
 from .errors import HostError, RecordingError, UsageError, VenueError
+from .rest_bench import RestBench
 from .seam import System, open_file
 from .sim.faults import FAULT_KINDS
 from .sim.plan import SECONDS_MAX, SECONDS_MIN
@@ -393,6 +394,39 @@ def _chaos(options: argparse.Namespace) -> int:
     return WRONG if trial.problems else OK
 
 
+# ------------------------------------------------------------------ bench
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="measure on local venues: REST against streams",
+        description="rest: fetch the quotes of a local venue by one request for each symbol, by "
+        "one for all, and by a stream, and print side by side what each costs and how old its "
+        "data are.",
+    )
+    parser.add_argument("what", choices=["rest"], help="what to measure")
+    parser.add_argument(
+        "--seconds",
+        type=_within(3.0, 300.0),
+        default=15.0,
+        help="of all three ways together, 3 to 300 (default 15)",
+    )
+    parser.add_argument("--symbols", type=int, default=3, help="how many (default 3)")
+    parser.add_argument("--seed", type=int, default=1, help="of the prices (default 1)")
+    _add_loop(parser)
+    parser.set_defaults(run=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    bench = RestBench(seconds=options.seconds, symbols=options.symbols, seed=options.seed, say=_say)
+    report = _play(bench.run, options.loop)
+    print(json.dumps(report) if options.json else bench.summary())
+    if report["refused"]:
+        _say(f"! the venue refused {report['refused']} requests")
+    return WRONG if report["refused"] else OK
+
+
 # ------------------------------------------------------------------ main
 
 
@@ -409,7 +443,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = _Parser(prog="crosswire", description="Exchange market data to arbitrage signals.")
     parser.add_argument("--version", action="version", version=f"crosswire {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_replay, _add_decode, _add_chaos):
+    for add in (_add_demo, _add_replay, _add_decode, _add_chaos, _add_bench):
         add(commands)
     for command in set(commands.choices.values()):
         command.add_argument("--json", action="store_true", help="one JSON object, last on stdout")
