@@ -5,12 +5,13 @@ from .breaker import Breaker, BreakerState, Change, Outcome, Permit, outcome_of
 from .client import Client, Sender, status_error
 from .endpoint import EndpointRow, EndpointRules, EndpointState, Switch
 from .endpoints import Endpoints, Use
-from .limiter import Call, Limiter, Ticket
+from .limiter import Limiter, Ticket
 from .message import Kind, Phases, Response
 from .pool import LIMITS_S, Pool, Probe
 from .prober import Prober
 from .retry import Effect, Repeat, Retry, parse_retry_after, passes
 from .share import Share
+from .tariff import Call
 from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
 
 __all__ = [

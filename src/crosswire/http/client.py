@@ -21,9 +21,10 @@ from ..errors import BreakerOpenError, RequestError
 from ..seam import Seam
 from .breaker import Breaker, Outcome, outcome_of
 from .endpoints import Endpoints
-from .limiter import Call, Limiter
+from .limiter import Limiter
 from .message import Kind, Response
 from .retry import Effect, Retry, parse_retry_after
+from .tariff import Call
 
 __all__ = ["Client", "Sender", "status_error"]
 

@@ -31,53 +31,24 @@ from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
 from ..errors import LimitError, RequestError, UsageError
-from ..limits import Limit, Refusal, Scope, Signal, VenueLimits
+from ..limits import Refusal, Scope, Signal, VenueLimits
 from ..seam import Seam
 from .ledger import Reply, Stop
 from .message import Kind, Response
 from .meter import Clock, Halt, Meter, Scopes
 from .retry import parse_retry_after
 from .share import Share
+from .tariff import Call, Lane, Tariff
 from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
-from .window import CalendarWindow, Window
+from .window import CalendarWindow
 
-__all__ = ["Call", "Limiter", "Ticket"]
+__all__ = ["Limiter", "Ticket"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-METERS_MAX = 1 << 16
-"""Windows that one limiter keeps: of keys, endpoints and instruments together."""
-_Lane = tuple[int, tuple[int, ...], tuple[int, ...]]
-"""Urgency; meters and stops, by identity."""
-LANES = {kind: lane for lane, kind in enumerate(Kind)}
 TIMER_LATE_NS = 1_000
 """A timer is asked for so much later, for the loop's clock is a float."""
-
-
-class Call:
-    """What a request costs, and where; :meth:`Limiter.call` makes it, once for many requests.
-
-    Attributes:
-        endpoint, kind, key, instrument: as they were given.
-    """
-
-    __slots__ = ("_lane", "_places", "_stops", "endpoint", "instrument", "key", "kind")
-
-    def __init__(
-        self,
-        endpoint: str,
-        kind: Kind,
-        key: str,
-        instrument: str,
-        places: tuple[tuple[Window, int, int, Meter], ...],
-        stops: tuple[Halt, ...],
-    ) -> None:
-        self.endpoint, self.kind, self.key, self.instrument = endpoint, kind, key, instrument
-        self._places = places  # (window, units, room that is needed, meter)
-        self._stops = stops
-        meters = tuple(id(meter) for _, _, _, meter in places)
-        self._lane: _Lane = (LANES[kind], meters, tuple(id(stop) for stop in stops))
 
 
 class Ticket:
@@ -190,11 +161,9 @@ class Limiter:
         self._share = share
         if share:
             share.join(self)
-        self._meters: dict[tuple[str, ...], Meter] = {}
-        self._stops: dict[Scopes, Halt] = {}
-        self._calls: dict[tuple[object, ...], Call] = {}
+        self._tariff = Tariff(limits, self._venue_clock, share is not None)
         self._signals = {item.header for item in limits.limits if item.header}
-        self._queues: dict[_Lane, deque[_Waiter]] = {}
+        self._queues: dict[Lane, deque[_Waiter]] = {}
         self._numbers = 0
         self._stopped_until = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -225,70 +194,7 @@ class Limiter:
             UsageError: a cost is not known, or more than a limit lets through at all; or so many
                 keys, endpoints and instruments were named that their windows are too many.
         """
-        own = dict(self.limits.costs.get(endpoint, {}))
-        own.update(costs or {})
-        name = (endpoint, kind, key, instrument, *sorted(own.items()))
-        call = self._calls.get(name)
-        if call is None:
-            call = self._make_call(endpoint, kind, key, instrument, own)
-            if len(self._calls) >= METERS_MAX:
-                self._calls.clear()
-            self._calls[name] = call
-        return call
-
-    def _make_call(
-        self, endpoint: str, kind: Kind, key: str, instrument: str, costs: dict[str, int]
-    ) -> Call:
-        known = {"requests", "orders", *(item.unit for item in self.limits.limits)}
-        if odd := set(costs) - known:
-            raise UsageError(f"{endpoint}: {self.limits.venue} counts no {', '.join(sorted(odd))}")
-        scope = {Scope.KEY: key, Scope.ENDPOINT: endpoint, Scope.INSTRUMENT: instrument}
-        places = []
-        for limit in self.limits.limits:
-            units = self._units_of(limit, endpoint, kind, costs)
-            if units == 0:
-                continue
-            meter = self._meter_of(limit, tuple(scope[item] for item in limit.per))
-            needed = units if kind is Kind.CANCEL else units + limit.reserve
-            if needed > limit.amount:
-                raise UsageError(
-                    f"{endpoint}: {units} {limit.unit} never pass {limit.name}, which lets through "
-                    f"{limit.amount}, {limit.reserve} of them for cancels alone"
-                )
-            places.append((meter.window, units, needed, meter))
-        stops = {
-            refusal.per: self._stops.setdefault(
-                (refusal.per, tuple(scope[item] for item in refusal.per)), Halt()
-            )
-            for refusal in self.limits.refusals
-        }
-        return Call(endpoint, kind, key, instrument, tuple(places), tuple(stops.values()))
-
-    def _units_of(self, limit: Limit, endpoint: str, kind: Kind, costs: dict[str, int]) -> int:
-        default = {"requests": 1, "orders": int(kind is Kind.ORDER)}
-        units = costs.get(limit.unit, default.get(limit.unit))
-        if units is None:
-            raise UsageError(
-                f"{endpoint}: how much {limit.unit} it costs at {self.limits.venue} is not known; "
-                f"say costs={{{limit.unit!r}: N}}"
-            )
-        if units < 0:
-            raise UsageError(f"{endpoint}: {limit.unit} are at least 0, not {units}")
-        return units
-
-    def _meter_of(self, limit: Limit, values: tuple[str, ...]) -> Meter:
-        name = (limit.name, *values)
-        meter = self._meters.get(name)
-        if meter is None:
-            if len(self._meters) >= METERS_MAX:
-                raise UsageError(
-                    f"{self.limits.venue}: more than {METERS_MAX} keys, endpoints and instruments "
-                    "have a window of their own; name fewer"
-                )
-            meter = self._meters[name] = Meter(
-                limit, values, self._venue_clock, self._share is not None
-            )
-        return meter
+        return self._tariff.call(endpoint, kind, key, instrument, costs)
 
     # ---- asking
 
@@ -303,13 +209,11 @@ class Limiter:
             return None
         if self._queues and self._is_held_up(call):
             return None
-        for window, _, needed, _ in call._places:
+        for window, _, needed, _ in call.places:
             if window.room(now) < needed:
                 return None
         self.usage.passed += 1
-        return Ticket(
-            self, call, [window.spend(now, units) for window, units, _, _ in call._places]
-        )
+        return Ticket(self, call, [window.spend(now, units) for window, units, _, _ in call.places])
 
     async def acquire(self, call: Call, *, limit_s: float | None = None) -> Ticket:
         """Return a ticket, as soon as there is one.
@@ -370,13 +274,10 @@ class Limiter:
 
     def _is_held_up(self, call: Call) -> bool:
         """Whether somebody waits who goes before it, or keeps a place where it wants one."""
-        mine = set(call._lane[1])
-        lane = call._lane[0]
+        lane, mine = call.lane[0], set(call.lane[1])
         for queue in self._queues.values():
-            first = queue[0].call
-            if first._lane[0] <= lane and any(
-                id(meter) in mine for _, _, _, meter in first._places
-            ):
+            first = queue[0].call.lane
+            if first[0] <= lane and not mine.isdisjoint(first[1]):
                 return True
         return False
 
@@ -388,7 +289,7 @@ class Limiter:
         waiter = _Waiter(call, self._numbers, self._clock(), future)
         self.waiting += 1
         self.usage.waited += 1
-        queue = self._queues.setdefault(call._lane, deque())
+        queue = self._queues.setdefault(call.lane, deque())
         queue.append(waiter)
         timer = None
         if limit_s is not None:
@@ -444,7 +345,7 @@ class Limiter:
                 else:
                     del self._queues[lane]
                 continue
-            for _, units, _, meter in queue[0].call._places:
+            for _, units, _, meter in queue[0].call.places:
                 kept[id(meter)] = kept.get(id(meter), 0) + units
             if at is None:
                 self._awaits_answer = True
@@ -460,7 +361,7 @@ class Limiter:
         at = now
         if now < self._stopped_until:
             at = max(at, self._stop_of(call, now))
-        for window, _, needed, meter in call._places:
+        for window, _, needed, meter in call.places:
             needed += kept.get(id(meter), 0)
             room = window.room(now)
             if room < needed:
@@ -478,7 +379,7 @@ class Limiter:
         share.want(meter.id, units, meter.limit.amount, meter.hold_ns)
 
     def _pass(self, waiter: _Waiter, now: int) -> None:
-        places = waiter.call._places
+        places = waiter.call.places
         tokens = [window.spend(now, units) for window, units, _, _ in places]
         self.usage.passed += 1
         self.usage.note_wait(now - waiter.came)
@@ -507,7 +408,7 @@ class Limiter:
         code: str,
     ) -> None:
         now = self._clock()
-        for (window, units, _, _), token in zip(call._places, tokens, strict=True):
+        for (window, units, _, _), token in zip(call.places, tokens, strict=True):
             window.answer(now, units, token)
         told: dict[str, str] = {}
         for name, value in headers:
@@ -526,7 +427,7 @@ class Limiter:
     def _correct(
         self, call: Call, tokens: Sequence[int], now: int, told: Mapping[str, str]
     ) -> None:
-        for (window, _, _, meter), token in zip(call._places, tokens, strict=True):
+        for (window, _, _, meter), token in zip(call.places, tokens, strict=True):
             text = told.get(meter.limit.header)
             if text is None:
                 continue
@@ -556,22 +457,20 @@ class Limiter:
             left_s = parse_retry_after(retry_after, self._seam.time_ns())
         until = now + round((refusal.wait_s if left_s is None else left_s) * 1e9)
         cause = f"HTTP {status}" + (f" with code {code}" if code else "")
-        scope = {Scope.KEY: call.key, Scope.ENDPOINT: call.endpoint,
-                 Scope.INSTRUMENT: call.instrument}  # fmt: skip
-        values = tuple(scope[item] for item in refusal.per)
+        scopes = call.scopes(refusal.per)
         stop = Stop(until, refusal.is_ban, cause)
         if refusal.is_ban:
             self.usage.bans += 1
         else:
             self.usage.refusals += 1
         if self._share:
-            self._share.stop(json.dumps([refusal.per, values]), stop)
-        self._halt((refusal.per, values), stop, now)
+            self._share.stop(json.dumps(scopes), stop)
+        self._halt(scopes, stop, now)
         self._let_go()
 
     def _halt(self, scopes: Scopes, stop: Stop, now: int) -> None:
         """Stop what a refusal is for; one that goes on is not made shorter or milder."""
-        halt = self._stops.setdefault(scopes, Halt())
+        halt = self._tariff.halt_of(scopes)
         if now >= halt.until:
             halt.is_ban = False
         halt.is_ban |= stop.is_ban
@@ -585,7 +484,7 @@ class Limiter:
 
     def _refuse_waiters(self, stop: Halt, now: int) -> None:
         for queue in self._queues.values():
-            if stop in queue[0].call._stops:
+            if stop in queue[0].call.halts:
                 for waiter in queue:
                     if not waiter.future.done():
                         waiter.future.set_exception(self._banned(stop, now))
@@ -598,7 +497,7 @@ class Limiter:
     def _stop_of(self, call: Call, now: int) -> int:
         """Return until when a request is stopped, 0 where it is not; raise what a ban is."""
         until = 0
-        for stop in call._stops:
+        for stop in call.halts:
             if now < stop.until:
                 if stop.is_ban:
                     raise self._banned(stop, now)
@@ -608,14 +507,14 @@ class Limiter:
 
     def _take_loss(self, call: Call, tokens: Sequence[int]) -> None:
         now = self._clock()
-        for (window, units, _, _), token in zip(call._places, tokens, strict=True):
+        for (window, units, _, _), token in zip(call.places, tokens, strict=True):
             window.lose(now, units, token)
         self.usage.lost += 1
         if self._awaits_answer:
             self._let_go()
 
     def _take_back(self, call: Call) -> None:
-        for window, units, _, _ in call._places:
+        for window, units, _, _ in call.places:
             window.refund(units)
         self.usage.unsent += 1
         if self._queues:
@@ -626,7 +525,7 @@ class Limiter:
     def take_reply(self, reply: Reply) -> None:
         """Take grants and refusals, and what others hold and want."""
         now = self._clock()
-        for meter in self._meters.values():
+        for meter in self._tariff.meters.values():
             meter.wanted = reply.wanted.get(meter.id, 0)
             meter.others = reply.others.get(meter.id, 0)
             meter.holders = max(1, reply.holders.get(meter.id, 1))
@@ -638,7 +537,7 @@ class Limiter:
         for scope, stop in reply.stops.items():
             per, values = json.loads(scope)
             scopes = (tuple(Scope(item) for item in per), tuple(values))
-            known = self._stops.get(scopes)
+            known = self._tariff.halts.get(scopes)
             if known is None or known.until < stop.until or known.is_ban < stop.is_ban:
                 self._halt(scopes, stop, now)
         if self._queues:
@@ -649,7 +548,7 @@ class Limiter:
         now = self._clock()
         waited_for = self._waited_for()
         found = {}
-        for meter in self._meters.values():
+        for meter in self._tariff.meters.values():
             if meter.wanted:
                 units = meter.give(now, id(meter) in waited_for)
                 if units is not None:
@@ -662,7 +561,7 @@ class Limiter:
         waited_for = self._waited_for()
         times = [
             meter.free_at(now, id(meter) in waited_for)
-            for meter in self._meters.values()
+            for meter in self._tariff.meters.values()
             if meter.wanted
         ]
         return min((at for at in times if at is not None), default=None)
@@ -670,13 +569,13 @@ class Limiter:
     def counted(self) -> dict[str, int]:
         """Return the units of each meter that the venue still counts."""
         now = self._clock()
-        return {meter.id: meter.used(now) for meter in self._meters.values()}
+        return {meter.id: meter.used(now) for meter in self._tariff.meters.values()}
 
     def _waited_for(self) -> set[int]:
         return {meter for lane in self._queues for meter in lane[1]}
 
     def _others_want(self) -> bool:
-        return any(meter.wanted for meter in self._meters.values())
+        return any(meter.wanted for meter in self._tariff.meters.values())
 
     # ---- what can be read and said
 
@@ -687,7 +586,7 @@ class Limiter:
         """
         self._venue_clock.utc_ahead_ns = utc_ahead_ns
         now = self._clock()
-        for meter in self._meters.values():
+        for meter in self._tariff.meters.values():
             if isinstance(meter.window, CalendarWindow):
                 meter.window.set_clock(now, utc_ahead_ns)
         if self._queues:
@@ -701,13 +600,13 @@ class Limiter:
                 meter.limit.name, meter.values, meter.window.limit - meter.window.room(now),
                 meter.window.out, meter.window.limit, meter.limit.unit,
             )
-            for meter in self._meters.values()
+            for meter in self._tariff.meters.values()
         ]  # fmt: skip
 
     def stopped_s(self, call: Call) -> float:
         """Return how long a refusal or a ban still stops such requests, in s; 0: not at all."""
         now = self._clock()
-        return max([0, *(stop.until - now for stop in call._stops)]) / 1e9
+        return max([0, *(stop.until - now for stop in call.halts)]) / 1e9
 
     def _tell_of_waiting(self, now: int, had_waiters: bool, wake: int | None) -> None:
         is_waiting = bool(self._queues)
@@ -720,7 +619,7 @@ class Limiter:
             self._tell(LimitEventKind.REFILL, "", now, now, "nobody waits")
 
     def _what_holds(self, call: Call, now: int) -> str:
-        names = [meter.name for window, _, need, meter in call._places if window.room(now) < need]
+        names = [meter.name for window, _, need, meter in call.places if window.room(now) < need]
         return ", ".join(names) or "address"
 
     def _tell(
