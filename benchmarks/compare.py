@@ -12,6 +12,8 @@ receive/loopback/PEER      150-byte text frames from a firehose, frames only
 receive/loopback-*/PEER    the same with binary frames, with other reads, or decoded further
 receive/tls-ENGINE/PEER    the same over TLS, a record a frame, bytes counted: what TLS costs
 handshake/tls-VERSION-*/.. a connect that resumes a TLS session, beside one that does not
+rest/order-*/http1/LOOP    an order over HTTP/1.1 and TLS: p50 of the round trip, or CPU
+rest/reconnect/LOOP        an order on a new connection that resumes TLS, beside one that does not
 wake/tls/LOOP              CPU of one TLS message a wake, less what receiving alone takes
 wake/line/null             CPU of one message a wake, beside a protocol that only counts bytes
 wake/signal-spin/epoll     p50 of due to signal on a spinning loop, beside one that sleeps
@@ -53,7 +55,7 @@ from crosswire.codec import Inflate, mask, utf8_error
 from crosswire.engine import isa_levels
 from crosswire.wake import Spin
 
-from . import common, handshakes, kernels, loopback, peers, publish, tls, wake
+from . import common, handshakes, kernels, loopback, peers, publish, rest, tls, wake
 from .common import Sample, Side
 
 KIB_64 = 65536
@@ -416,6 +418,49 @@ def _handshake_cases() -> Iterator[Case]:
 def _measure_handshakes(version: str, key: str, factory: Any, effort: Effort) -> Sample:
     name = f"TLSv{version.replace('.', '_')}"
     return handshakes.take_turns(name, key, loop_factory=factory, windows=effort.windows)
+
+
+# ------------------------------------------------------------------ requests
+
+REST = (
+    "POST of a 150-byte order over HTTP/1.1 and TLS on loopback, one after the other, on {}, {} "
+    "requests a window, to a server in another process; {}"
+)
+RECONNECT = (
+    "an order on a new connection and its end, over HTTP/1.1 and TLS on loopback, on {}; the wall "
+    "clock; ours: a pool that resumes a session; peer: one that does not"
+)
+
+
+def _rest_cases() -> Iterator[Case]:
+    import uvloop
+
+    factories = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
+    words = {"p50": "median of the wall clock", "cpu": "processor time of the client's thread"}
+    for loop, factory in factories.items():
+        for what, told in words.items():
+            yield Case(
+                f"rest/order-{what}/http1/{loop}",
+                "aiohttp",
+                "",
+                REST.format(loop, rest.TRIPS, told),
+                partial(_measure_rest, what, factory),
+            )
+        yield Case(
+            f"rest/reconnect/{loop}",
+            "",
+            "a full handshake",
+            RECONNECT.format(loop),
+            partial(_measure_reconnects, factory),
+        )
+
+
+def _measure_rest(what: str, factory: Any, effort: Effort) -> Sample:
+    return rest.take_turns(what, loop_factory=factory, windows=effort.windows)
+
+
+def _measure_reconnects(factory: Any, effort: Effort) -> Sample:
+    return rest.take_turns_reconnecting(loop_factory=factory, windows=effort.windows)
 
 
 # ------------------------------------------------------------------ wake-ups
@@ -793,6 +838,7 @@ def cases() -> list[Case]:
         *_receive_cases(),
         *_tls_cases(),
         *_handshake_cases(),
+        *_rest_cases(),
         *_wake_cases(),
         *_utf8_cases(),
         *_inflate_cases(),

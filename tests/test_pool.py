@@ -14,6 +14,7 @@ from rest_server import HOST, OK, Request, rest_server
 
 from crosswire.errors import RequestError, UsageError
 from crosswire.http import Kind, Pool, Probe
+from crosswire.receive.tls import ENGINES
 from crosswire.seam import System
 
 pytestmark = pytest.mark.transport
@@ -73,6 +74,23 @@ class TestRequests:
             assert response.phases.connect > 0
             assert response.phases.total >= response.phases.connect
             await pool.close()
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    async def test_it_is_sent_and_answered_by_every_tls_engine(
+        self,
+        engine: str,
+        tls: ssl.SSLContext,
+        server_tls: ssl.SSLContext,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("CROSSWIRE_TLS", engine)
+        async with (
+            rest_server(say_ok, server_tls) as server,
+            Pool(server.url, System(), tls) as pool,
+        ):
+            for i in range(3):
+                assert (await pool.request("GET", f"/{i}")).body == b"ok"
+            assert server.connections == 1
 
     async def test_a_reconnect_resumes_the_session(
         self, tls: ssl.SSLContext, server_tls: ssl.SSLContext

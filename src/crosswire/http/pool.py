@@ -76,6 +76,7 @@ class Pool:
         head_max, body_max: of an answer, in bytes.
         waiting_max: requests that may wait for a connection.
         proxy: to go through; ``None``: straight, whatever the environment says.
+        resumption: of TLS sessions, shared with a pool before this one; ``None``: its own.
 
     Attributes:
         connects, resumed: connections that were opened, and those that resumed a TLS session.
@@ -104,6 +105,7 @@ class Pool:
         body_max: int = 16 << 20,
         waiting_max: int = 256,
         proxy: Proxy | None = None,
+        resumption: Resumption | None = None,
     ) -> None:
         if version != "1.1":
             raise UsageError(f"version is {version!r}; it may be '1.1'")
@@ -125,7 +127,7 @@ class Pool:
         self._version, self._proxy, self._probe = version, proxy, probe
         self._connections_max, self._warm, self._waiting_max = connections_max, warm, waiting_max
         self._idle_max_ns = round(idle_max_s * 1e9)
-        self._resumption = Resumption()
+        self._resumption = resumption or Resumption()
         self._backoff = Backoff(0.1, 5.0)
         self._open: set[Connection] = set()
         self._free: list[Connection] = []
