@@ -10,13 +10,16 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 import re
+from abc import abstractmethod
 from asyncio import Future
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import RequestError, UsageError
+from ..seam import Seam
 from .message import Kind, Phases, Response
 
 __all__ = [
@@ -61,10 +64,12 @@ class Terms:
     clock: Callable[[], int]
 
 
-class Connection(Protocol):
+class Connection(asyncio.BufferedProtocol):
     """What a pool needs of a connection, whatever it speaks.
 
     Attributes:
+        is_shared: it carries many requests at once.
+        is_open: it takes requests, now or later.
         version: ``"1.1"`` or ``"2"``.
         idle_since: when it carried something last, monotonic ns.
         idle_max_ns: how long the server keeps it, by its own word; ``None``: it did not say.
@@ -72,26 +77,43 @@ class Connection(Protocol):
     """
 
     version: str
+    is_shared: bool
+    is_open: bool
     answers: int
     idle_since: int
     idle_max_ns: int | None
 
+    @abstractmethod
+    def __init__(self, terms: Terms, seam: Seam, owner: Owner) -> None: ...
+
+    @abstractmethod
+    def get_buffer(self, sizehint: int) -> memoryview: ...
+
     @property
+    @abstractmethod
     def in_flight(self) -> int:
         """How many requests are out."""
 
     @property
+    @abstractmethod
     def is_usable(self) -> bool:
         """A request may be sent now."""
 
+    @abstractmethod
     def send(self, exchange: Exchange) -> None:
         """Send a request; only while :attr:`is_usable`."""
 
+    @abstractmethod
     def cancel(self, exchange: Exchange) -> None:
         """Give up a request that is out."""
 
+    @abstractmethod
     def close(self) -> None:
         """End; the requests that are out are told."""
+
+    async def ping(self) -> None:
+        """Ask for a sign of life, and wait for it, or for the end; only where it is shared."""
+        raise NotImplementedError
 
 
 class Owner(Protocol):

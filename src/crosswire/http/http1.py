@@ -19,7 +19,7 @@ from typing import cast
 import httptools
 
 from ..seam import Seam
-from .exchange import Exchange, Owner, Terms, encode_headers
+from .exchange import Connection, Exchange, Owner, Terms, encode_headers
 
 __all__ = ["Http1"]
 
@@ -37,7 +37,7 @@ class _FaultError(Exception):
         self.code = code
 
 
-class Http1(asyncio.BufferedProtocol):
+class Http1(Connection):
     """A connection; see :mod:`crosswire.http.http1`.
 
     Args:
@@ -52,6 +52,7 @@ class Http1(asyncio.BufferedProtocol):
         answers: how many it brought.
     """
 
+    is_shared = False
     version = "1.1"
 
     def __init__(self, terms: Terms, seam: Seam, owner: Owner) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Self, cast
 from urllib.parse import urlsplit
 
 from ..backoff import Backoff
@@ -41,6 +41,8 @@ LIMITS_S: Mapping[Kind, float] = MappingProxyType(
 """How long a request may take, by its kind."""
 CONNECT_LIMIT_S = 10.0
 _URGENCY = tuple(Kind)
+_PROTOCOLS = {"1.1": ["http/1.1"], "2": ["h2"], "auto": ["h2", "http/1.1"]}
+"""What a version offers by ALPN."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ class Pool:
         proxy: Proxy | None = None,
         resumption: Resumption | None = None,
     ) -> None:
-        if version != "1.1":
-            raise UsageError(f"version is {version!r}; it may be '1.1'")
+        if version not in _PROTOCOLS:
+            raise UsageError(f"version is {version!r}; it may be {', '.join(_PROTOCOLS)}")
         if not 0 <= warm <= connections_max or min(connections_max, head_max, body_max) < 1:
             raise UsageError("a pool needs 0 <= warm <= connections_max, and sizes from 1 on")
         if waiting_max < 0 or not 0.0 < idle_max_s < inf:
@@ -119,7 +121,7 @@ class Pool:
             check_target(probe.target)
             _limit_ns(probe.limit_s)
         scheme, self._host, self._port, authority = _take_apart(url)
-        self._tls = _context(scheme, self._host, tls)
+        self._tls = _context(scheme, self._host, tls, version)
         self._terms = Terms(
             scheme, authority, tuple(headers), head_max, body_max, seam.monotonic_ns
         )
@@ -129,6 +131,7 @@ class Pool:
         self._idle_max_ns = round(idle_max_s * 1e9)
         self._resumption = resumption or Resumption()
         self._backoff = Backoff(0.1, 5.0)
+        self._http2 = None if version == "1.1" else _import_http2()
         self._open: set[Connection] = set()
         self._free: list[Connection] = []
         self._waiting: dict[Kind, deque[Exchange]] = {kind: deque() for kind in _URGENCY}
@@ -299,10 +302,19 @@ class Pool:
     def _take(self, now: int) -> Connection | None:
         """Return a connection that a request may be written to; the warmest first."""
         while self._free:
-            connection = self._free.pop()
-            if connection.is_usable and now - connection.idle_since < self._idle_limit(connection):
+            connection = self._free[-1]
+            if not connection.is_usable:
+                self._free.pop()
+                if not connection.in_flight:
+                    connection.close()
+            elif connection.is_shared:
                 return connection
-            connection.close()
+            else:
+                self._free.pop()
+                age = now - connection.idle_since
+                if age < self._idle_limit(connection):
+                    return connection
+                connection.close()
         return None
 
     def _idle_limit(self, connection: Connection) -> int:
@@ -317,13 +329,13 @@ class Pool:
         self._give(connection, 0)
 
     def _give(self, connection: Connection, connect_began: int) -> None:
-        if self._waiting_count and connection.is_usable:
+        while self._waiting_count and connection.is_usable:
             exchange = self._next_waiting()
             if connect_began:
                 exchange.connect = self._clock() - max(connect_began, exchange.began)
             exchange.carrier = connection
             connection.send(exchange)
-        else:
+        if connection.is_usable and connection not in self._free:
             self._free.append(connection)
 
     def _next_waiting(self) -> Exchange:
@@ -346,6 +358,8 @@ class Pool:
     def _connect_more(self) -> None:
         """Open as many connections as there are requests for them, and room."""
         while self._waiting_count > len(self._connecting) and self._has_room():
+            if self._http2 is not None and self._connecting:
+                return  # it may carry all of them
             self._begin_connect()
 
     def _has_room(self) -> bool:
@@ -377,10 +391,11 @@ class Pool:
         """
         began = self._clock()
         where = f"{self._host}:{self._port}"
+        make = (lambda: _Chooser(self._choose)) if self._http2 else self._make_http1
         try:
             async with self._seam.timeout(CONNECT_LIMIT_S):
                 transport, protocol = await connect(
-                    self._seam, self._make, self._host, self._port, self._tls, self._resumption,
+                    self._seam, make, self._host, self._port, self._tls, self._resumption,
                     proxy=self._proxy,
                 )  # fmt: skip
         except TimeoutError:
@@ -390,20 +405,36 @@ class Pool:
             raise _error("http-connect", f"{where}: {error}") from error
         except VenueError as error:  # of TLS, or of a proxy
             raise _error(error.code, error.text) from error
-        assert isinstance(protocol, Http1)
+        chosen = cast(_Chooser, protocol).chosen if self._http2 else cast(Http1, protocol)
         tls = transport.get_extra_info("ssl_object")
+        got = tls.selected_alpn_protocol() if tls is not None else None
+        if chosen is None or (self._http2 is None and got not in (None, "http/1.1")):
+            transport.close()
+            raise _error(
+                "http-alpn",
+                f"{where} picked {got or 'nothing'}, and version is {self._version!r}; a context "
+                f"that is given needs set_alpn_protocols({_PROTOCOLS[self._version]})",
+            )
         self.connects += 1
         self.resumed += bool(tls is not None and tls.session_reused)
-        if not protocol.is_open:
+        if not chosen.is_open:
             raise _error("http-connect", f"{where} ended the connection at once")
-        self._open.add(protocol)
+        self._open.add(chosen)
         if self._is_closed:
-            protocol.close()
+            chosen.close()
         else:
-            self._give(protocol, began)
+            self._give(chosen, began)
 
-    def _make(self) -> Http1:
+    def _make_http1(self) -> Http1:
         return Http1(self._terms, self._seam, self)
+
+    def _choose(self, transport: asyncio.BaseTransport) -> Connection | None:
+        """Return what speaks on a connection, by what its TLS has agreed on; ``None``: nothing."""
+        tls = transport.get_extra_info("ssl_object")
+        picked = tls.selected_alpn_protocol() if tls is not None else None
+        if self._http2 is not None and (picked == "h2" or tls is None):
+            return self._http2(self._terms, self._seam, self)
+        return None if self._version == "2" else self._make_http1()
 
     def _fail_waiting(self, make: Callable[[], BaseException]) -> None:
         """End all that wait for a connection, each with an error of its own."""
@@ -438,10 +469,15 @@ class Pool:
         self._tend_later()
         now = self._clock()
         for connection in list(self._free):
+            if connection.in_flight:
+                continue
             if now - connection.idle_since < self._idle_limit(connection) // 2:
                 continue
+            if connection.is_shared and self._probe is None:
+                continue  # HTTP/2 servers say goodbye by GOAWAY
             is_wanted = len(self._open) <= self._warm
-            self._free.remove(connection)
+            if not connection.is_shared:
+                self._free.remove(connection)
             if not is_wanted or self._probe is None or not connection.is_usable:
                 connection.close()
             else:
@@ -451,6 +487,14 @@ class Pool:
 
     async def _ask(self, connection: Connection, probe: Probe) -> None:
         """Make a request of one's own on an idle connection; one that fails ends it."""
+        if connection.is_shared:
+            try:
+                async with self._seam.timeout(probe.limit_s):
+                    await connection.ping()
+            except TimeoutError:
+                self.errors["probe:http-timeout"] += 1
+                connection.close()
+            return
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         began = self._clock()
         deadline = began + _limit_ns(probe.limit_s)
@@ -464,6 +508,38 @@ class Pool:
         except asyncio.CancelledError:
             connection.cancel(exchange)
             raise
+
+
+class _Chooser(asyncio.BufferedProtocol):
+    """Stands before what speaks, which is known once TLS has agreed on it: our TLS transports keep
+    the protocol that they began with."""
+
+    def __init__(self, choose: Callable[[asyncio.BaseTransport], Connection | None]) -> None:
+        self._choose = choose
+        self.chosen: Connection | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.chosen = self._choose(transport)
+        if self.chosen is not None:
+            self.chosen.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
+        if self.chosen is None:
+            return bytearray(1 << 12)  # of a connection that is about to be closed
+        return self.chosen.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.chosen is not None:
+            self.chosen.buffer_updated(nbytes)
+
+    def eof_received(self) -> bool:
+        if self.chosen is not None:
+            self.chosen.eof_received()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.chosen is not None:
+            self.chosen.connection_lost(exc)
 
 
 def _limit_ns(limit_s: float) -> int:
@@ -509,14 +585,30 @@ def _take_apart(url: str) -> tuple[str, str, int, str]:
     return parts.scheme, host, port, name if port == usual else f"{name}:{port}"
 
 
-def _context(scheme: str, host: str, tls: ssl.SSLContext | None) -> ssl.SSLContext | None:
+def _import_http2() -> type[Connection]:
+    try:
+        from .http2 import Http2
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("h2", "hpack", "hyperframe"):
+            raise
+        raise UsageError(
+            "HTTP/2 needs the package h2: python -m pip install 'crosswire[http2]'"
+        ) from None
+    return Http2
+
+
+def _context(
+    scheme: str, host: str, tls: ssl.SSLContext | None, version: str
+) -> ssl.SSLContext | None:
     if scheme == "http":
+        if version == "auto":
+            raise UsageError("version 'auto' needs TLS, which tells what the server speaks")
         if tls is not None:
             raise UsageError("a TLS context was given for a URL of plain text")
         return None
     if tls is None:
         tls = ssl.create_default_context()
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        tls.set_alpn_protocols(["http/1.1"])
+        tls.set_alpn_protocols(_PROTOCOLS[version])
     check_context(tls, host)
     return tls

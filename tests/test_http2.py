@@ -1,0 +1,427 @@
+"""HTTP/2: a connection against a codec in server mode, byte by byte, and pools against servers."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import ssl
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+import pytest
+import trustme
+from rest_server import HOST, OK, Request, rest_server
+from test_http1 import BODY_MAX, HEAD_MAX, Clock, Remembering, fault_of
+
+from crosswire.errors import RequestError, UsageError
+from crosswire.http import Pool, Response
+from crosswire.http.exchange import Connection, Exchange, Terms
+from crosswire.http.http2 import FRAMES_MAX, SILENT_MAX, Http2
+from crosswire.http.message import Kind
+from crosswire.seam import System
+
+REFUSED, CANCEL, INTERNAL = 7, 8, 2
+
+
+class World:
+    """A connection and a server's codec, that hear each other where a test says so."""
+
+    def __init__(self, settings: dict[int, int] | None = None, *, is_silent: bool = False) -> None:
+        self.clock = Clock()
+        terms = Terms(
+            "https", "venue.example", (("X-Key", "k"),), HEAD_MAX, BODY_MAX, self.clock.monotonic_ns
+        )
+        self.happened: list[str] = []
+        self.transport = Remembering()
+        self.connection = Http2(terms, self.clock, self)
+        self.connection.connection_made(self.transport)
+        config = h2.config.H2Configuration(client_side=False, header_encoding="ascii")
+        self.peer = h2.connection.H2Connection(config)
+        self.peer.initiate_connection()
+        if settings:
+            self.peer.update_settings(settings)
+        self.events: list[Any] = []
+        if not is_silent:
+            self.exchange()
+
+    def on_free(self, connection: Connection) -> None:
+        self.happened.append("free")
+
+    def on_gone(self, connection: Connection) -> None:
+        self.happened.append("gone")
+
+    def ask(self, method: str = "GET", body: bytes = b"") -> Exchange:
+        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        now = self.clock.now
+        exchange = Exchange(method, "/a", (), body, Kind.ORDER, now, now + 2 * 10**9, future)
+        self.connection.send(exchange)
+        return exchange
+
+    def receive(self, data: bytes) -> None:
+        while data and not self.transport.is_over:
+            buffer = self.connection.get_buffer(-1)
+            piece, data = data[: len(buffer)], data[len(buffer) :]
+            buffer[: len(piece)] = piece
+            self.connection.buffer_updated(len(piece))
+
+    def exchange(self) -> None:
+        """Let both hear all that the other has said."""
+        while True:
+            said = b"".join(self.transport.written)
+            self.transport.written.clear()
+            if said:
+                self.events += self.peer.receive_data(said)
+            data = self.peer.data_to_send()
+            if not (data or said):
+                return
+            self.receive(data)
+
+    def reply(self, number: int, body: bytes = b"hello", status: str = "200") -> None:
+        self.peer.send_headers(number, [(":status", status), ("x-used", "7")])
+        self.peer.send_data(number, body, end_stream=True)
+
+
+class TestOneConnection:
+    async def test_a_request_has_its_head_and_its_body(self) -> None:
+        world = World()
+        exchange = world.ask("POST", b"{}")
+        world.exchange()
+        (head,) = [e for e in world.events if isinstance(e, h2.events.RequestReceived)]
+        assert head.headers == [
+            (":method", "POST"), (":path", "/a"), (":scheme", "https"),
+            (":authority", "venue.example"), ("x-key", "k"), ("content-length", "2"),
+        ]  # fmt: skip
+        data = b"".join(e.data for e in world.events if isinstance(e, h2.events.DataReceived))
+        assert data == b"{}"
+        world.reply(1)
+        world.exchange()
+        response = exchange.future.result()
+        assert (response.status, response.body, response.version) == (200, b"hello", "2")
+        assert response.headers == [("x-used", "7")]
+
+    async def test_an_answer_is_the_same_wherever_its_bytes_are_cut(self) -> None:
+        size = 0
+        cut = 0
+        while cut <= size:
+            world = World()
+            exchange = world.ask()
+            world.exchange()
+            world.reply(1)
+            data = world.peer.data_to_send()
+            size = len(data)
+            world.receive(data[:cut])
+            world.receive(data[cut:])
+            assert exchange.future.result().body == b"hello"
+            cut += 1
+        assert size > 20
+
+    async def test_answers_may_come_in_any_order(self) -> None:
+        world = World()
+        asked = [world.ask() for _ in range(3)]
+        world.exchange()
+        for number in (5, 1, 3):
+            world.reply(number, b"%d" % number)
+        world.exchange()
+        assert [e.future.result().body for e in asked] == [b"1", b"3", b"5"]
+
+    async def test_no_more_are_out_than_the_server_allows(self) -> None:
+        world = World({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 2})
+        asked = [world.ask(), world.ask()]
+        assert not world.connection.is_usable
+        world.exchange()
+        world.reply(1)
+        world.exchange()
+        assert world.happened == ["free"]
+        assert world.connection.is_usable
+        assert asked[0].future.done()
+        asked[1].future.cancel()
+
+    async def test_a_large_body_waits_for_the_servers_window(self) -> None:
+        world = World()
+        body = bytes(range(256)) * 1000
+        exchange = world.ask("POST", body)
+        got = bytearray()
+        assert not exchange.sent
+        while not exchange.sent:
+            said = b"".join(world.transport.written)
+            world.transport.written.clear()
+            for event in world.peer.receive_data(said):
+                if isinstance(event, h2.events.DataReceived):
+                    got += event.data
+                    world.peer.acknowledge_received_data(event.flow_controlled_length, 1)
+            world.receive(world.peer.data_to_send())
+        for event in world.peer.receive_data(b"".join(world.transport.written)):
+            if isinstance(event, h2.events.DataReceived):
+                got += event.data
+        assert bytes(got) == body
+        exchange.future.cancel()
+
+    async def test_cancelling_resets_the_stream_alone(self) -> None:
+        world = World()
+        first, second = world.ask(), world.ask()
+        world.exchange()
+        world.connection.cancel(first)
+        world.exchange()
+        resets = [e for e in world.events if isinstance(e, h2.events.StreamReset)]
+        assert [(e.stream_id, e.error_code) for e in resets] == [(1, CANCEL)]
+        world.reply(3)
+        world.exchange()
+        assert second.future.result().body == b"hello"
+
+    async def test_the_deadline_ends_the_stream_alone(self) -> None:
+        world = World()
+        first = world.ask()
+        world.clock.now += 10**9
+        second = world.ask()
+        world.exchange()
+        world.clock.now += 10**9
+        world.clock.timers[0][1]()
+        assert fault_of(first).code == "http-timeout"
+        world.exchange()
+        world.reply(3)
+        world.exchange()
+        assert second.future.result().status == 200
+
+
+class TestWhatDidNotRun:
+    @pytest.mark.parametrize(("code", "may"), [(REFUSED, False), (INTERNAL, True)])
+    async def test_a_stream_that_was_refused(self, code: int, may: bool) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.peer.reset_stream(1, code)
+        world.exchange()
+        error = fault_of(exchange)
+        assert (error.code, error.may_have_run) == ("http-stream-reset", may)
+        assert world.connection.is_usable
+
+    async def test_a_stream_behind_the_last_one_of_a_goaway(self) -> None:
+        world = World()
+        first, second = world.ask(), world.ask()
+        world.exchange()
+        world.peer.close_connection(0, last_stream_id=1)
+        world.exchange()
+        assert (fault_of(first).code, fault_of(first).may_have_run) == ("http-goaway", True)
+        assert (fault_of(second).code, fault_of(second).may_have_run) == ("http-goaway", False)
+        assert world.happened == ["gone"]
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    size = len(payload).to_bytes(3, "big")
+    return size + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+class TestWhatIsNoAnswer:
+    @pytest.mark.parametrize(
+        "data",
+        [
+            frame(0, 0, 5, b"x"),
+            frame(9, 4, 1, b""),
+            frame(1, 4, 1, b"\xff\xff\xff\xff"),
+            frame(1, 4, 2, b"\x88"),
+            frame(6, 0, 0, b"123"),
+            frame(4, 0, 0, b"12345"),
+            frame(8, 0, 0, b"\x00\x00\x00\x00"),
+            frame(5, 4, 1, b"\x00\x00\x00\x02\x88"),
+            frame(1, 5, 1, b"\x88") + frame(1, 5, 1, b"\x88"),
+        ],
+    )
+    async def test_a_server_that_breaks_http2_loses_the_connection(self, data: bytes) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.receive(data)
+        assert fault_of(exchange).code == "http-malformed"
+        assert fault_of(exchange).may_have_run
+
+    async def test_a_server_that_speaks_something_else(self) -> None:
+        for step in (1, 100):
+            world = World(is_silent=True)
+            exchange = world.ask()
+            data = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+            for at in range(0, len(data), step):
+                world.receive(data[at : at + step])
+            assert fault_of(exchange).code == "http-malformed"
+
+    async def test_a_frame_of_megabytes_is_not_waited_for(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.receive(b"\xff\xff\xff\x00\x00\x00\x00\x00\x01" + bytes(SILENT_MAX))
+        assert fault_of(exchange).code == "http-malformed"
+        assert world.happened == ["gone"]
+
+    async def test_a_body_of_another_length_than_it_says(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.peer.send_headers(1, [(":status", "200"), ("content-length", "9")])
+        world.peer.send_data(1, b"hello", end_stream=True)
+        world.exchange()
+        assert fault_of(exchange).code == "http-malformed"
+
+    @pytest.mark.parametrize(
+        ("code", "headers", "body"),
+        [
+            ("http-encoding", [("content-encoding", "gzip")], b"x"),
+            ("http-body-size", [], b"x" * (BODY_MAX + 1)),
+        ],
+    )
+    async def test_an_answer_that_is_not_taken_is_reset_alone(
+        self, code: str, headers: list[tuple[str, str]], body: bytes
+    ) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.peer.send_headers(1, [(":status", "200"), *headers])
+        world.peer.send_data(1, body)
+        world.receive(world.peer.data_to_send())
+        assert (fault_of(exchange).code, fault_of(exchange).status) == (code, 200)
+        assert world.connection.is_usable
+
+    async def test_a_head_that_is_too_long(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.peer.send_headers(1, [(":status", "200"), ("x-long", "y" * 2 * HEAD_MAX)])
+        world.receive(world.peer.data_to_send())
+        assert fault_of(exchange).code == "http-head-size"
+        assert world.happened == ["gone"]
+
+    async def test_a_head_without_end(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.receive(frame(1, 0, 1, b"\x88") + frame(9, 0, 1, b"") * 10_000)
+        assert fault_of(exchange).code in ("http-malformed", "http-head-size")
+        assert world.happened == ["gone"]
+
+    async def test_frames_without_end_that_bring_nothing(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        for _ in range(FRAMES_MAX + 2):
+            world.receive(frame(6, 0, 0, b"12345678"))
+        assert fault_of(exchange).code == "http-malformed"
+        assert world.happened == ["gone"]
+
+    @pytest.mark.parametrize("is_clean", [True, False])
+    async def test_a_connection_that_ends(self, is_clean: bool) -> None:
+        world = World()
+        first, second = world.ask(), world.ask()
+        world.exchange()
+        world.peer.send_headers(1, [(":status", "200")])
+        world.exchange()
+        if is_clean:
+            world.connection.eof_received()
+        world.connection.connection_lost(None if is_clean else ConnectionResetError())
+        assert fault_of(first).code == "http-truncated"
+        assert fault_of(second).code == "http-reset"
+        assert world.happened == ["gone"]
+
+
+# ------------------------------------------------------------------ pools
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+async def say_ok(request: Request) -> None:
+    await request.send(OK)
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.transport
+class TestThePool:
+    @pytest.mark.parametrize("offer", [None, ["http/1.1"]])
+    async def test_a_server_without_http2_is_named(
+        self, offer: list[str] | None, authority: trustme.CA, tls: ssl.SSLContext
+    ) -> None:
+        server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(HOST).configure_cert(server_tls)
+        if offer:
+            server_tls.set_alpn_protocols(offer)
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        async with rest_server(say_ok, server_tls) as server:
+            pool = Pool(server.url, System(), tls, version="2", warm=0)
+            with pytest.raises(RequestError, match="set_alpn_protocols") as caught:
+                await pool.request("GET", "/")
+            assert (caught.value.code, caught.value.may_have_run) == ("http-alpn", False)
+            assert not server.seen
+            await pool.close()
+            async with Pool(server.url, System(), tls, version="auto") as pool:
+                assert (await pool.request("GET", "/")).version == "1.1"
+
+    async def test_without_the_package_it_says_what_to_install(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delitem(sys.modules, "crosswire.http.http2", raising=False)
+        monkeypatch.setitem(sys.modules, "h2.config", None)
+        monkeypatch.setitem(sys.modules, "h2", None)
+        with pytest.raises(UsageError, match=r"crosswire\[http2\]"):
+            Pool("https://venue.example", System(), version="2")
+
+    @pytest.mark.skipif(not shutil.which("nghttpd"), reason="HTTP/2 PEER NOT TESTED: no nghttpd")
+    @pytest.mark.parametrize("version", ["2", "auto"])
+    async def test_it_speaks_with_nghttpd(
+        self, version: str, authority: trustme.CA, tls: ssl.SSLContext, tmp_path: Path
+    ) -> None:
+        certificate = authority.issue_cert(HOST)
+        certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        (tmp_path / "root").mkdir()
+        body = bytes(range(256)) * 12_000
+        (tmp_path / "root" / "large").write_bytes(body)
+        (tmp_path / "root" / "small").write_bytes(b"ok")
+        listener = await asyncio.start_server(lambda r, w: None, HOST, 0)
+        port = listener.sockets[0].getsockname()[1]
+        listener.close()
+        await listener.wait_closed()
+        process = await asyncio.create_subprocess_exec(
+            "nghttpd", "-a", HOST, "-d", str(tmp_path / "root"), "--echo-upload", str(port),
+            str(tmp_path / "key.pem"), str(tmp_path / "cert.pem"),
+        )  # fmt: skip
+        tls.set_alpn_protocols(["h2", "http/1.1"])
+        try:
+            pool = Pool(f"https://{HOST}:{port}", System(), tls, version=version, warm=0)
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        response = await pool.request("GET", "/small")
+                        break
+                    except RequestError as error:
+                        if error.code != "http-connect":
+                            raise
+                        await asyncio.sleep(0.01)
+            assert (response.status, response.body, response.version) == (200, b"ok", "2")
+            several = await asyncio.gather(*(pool.request("GET", "/small") for _ in range(200)))
+            assert {r.body for r in several} == {b"ok"}
+            assert (await pool.request("GET", "/large")).body == body
+            echo = await pool.request("POST", "/echo", body=body)
+            assert echo.body == body
+            assert (await pool.request("GET", "/none")).status == 404
+            assert pool.connects <= 2
+            await pool.close()
+        finally:
+            process.terminate()
+            await process.wait()
