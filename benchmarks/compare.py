@@ -12,7 +12,7 @@ receive/loopback/PEER      150-byte text frames from a firehose, frames only
 receive/loopback-*/PEER    the same with binary frames, with other reads, or decoded further
 receive/tls-ENGINE/PEER    the same over TLS, a record a frame, bytes counted: what TLS costs
 handshake/tls-VERSION-*/.. a connect that resumes a TLS session, beside one that does not
-rest/order-*/http1/LOOP    an order over HTTP/1.1 and TLS: p50 of the round trip, or CPU
+rest/order-*/http*/LOOP    an order over HTTP and TLS: p50 of the round trip, or CPU
 rest/reconnect/LOOP        an order on a new connection that resumes TLS, beside one that does not
 wake/tls/LOOP              CPU of one TLS message a wake, less what receiving alone takes
 wake/line/null             CPU of one message a wake, beside a protocol that only counts bytes
@@ -423,7 +423,7 @@ def _measure_handshakes(version: str, key: str, factory: Any, effort: Effort) ->
 # ------------------------------------------------------------------ requests
 
 REST = (
-    "POST of a 150-byte order over HTTP/1.1 and TLS on loopback, one after the other, on {}, {} "
+    "POST of a 150-byte order over {} and TLS on loopback, one after the other, on {}, {} "
     "requests a window, to a server in another process; {}"
 )
 RECONNECT = (
@@ -438,14 +438,15 @@ def _rest_cases() -> Iterator[Case]:
     factories = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
     words = {"p50": "median of the wall clock", "cpu": "processor time of the client's thread"}
     for loop, factory in factories.items():
-        for what, told in words.items():
-            yield Case(
-                f"rest/order-{what}/http1/{loop}",
-                "aiohttp",
-                "",
-                REST.format(loop, rest.TRIPS, told),
-                partial(_measure_rest, what, factory),
-            )
+        for version, package in (("1.1", "aiohttp"), ("2", "httpx2")):
+            for what, told in words.items():
+                yield Case(
+                    f"rest/order-{what}/http{version[0]}/{loop}",
+                    package,
+                    "",
+                    REST.format(f"HTTP/{version}", loop, rest.TRIPS, told),
+                    partial(_measure_rest, what, version, factory),
+                )
         yield Case(
             f"rest/reconnect/{loop}",
             "",
@@ -455,8 +456,8 @@ def _rest_cases() -> Iterator[Case]:
         )
 
 
-def _measure_rest(what: str, factory: Any, effort: Effort) -> Sample:
-    return rest.take_turns(what, loop_factory=factory, windows=effort.windows)
+def _measure_rest(what: str, version: str, factory: Any, effort: Effort) -> Sample:
+    return rest.take_turns(what, version, loop_factory=factory, windows=effort.windows)
 
 
 def _measure_reconnects(factory: Any, effort: Effort) -> Sample:

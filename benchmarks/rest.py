@@ -5,8 +5,8 @@ with the same bytes. Both clients verify the same certificate and keep one conne
 ``TRIPS`` requests, one after the other; told are the median of their times, and the processor time
 of the client's thread for each. Both run on the same loop.
 
-Run as a program (``python -m benchmarks.rest FOLDER``) this module is the server, with the key and
-certificate in that folder; it prints its port.
+Run as a program (``python -m benchmarks.rest FOLDER VERSION``) this module is the server, with the
+key and certificate in that folder; it prints its port.
 """
 
 from __future__ import annotations
@@ -68,17 +68,44 @@ class _Server(asyncio.Protocol):
             self._transport.write(self.ANSWER)
 
 
-async def _serve(folder: Path) -> None:
+class _Server2(asyncio.Protocol):
+    """HTTP/2, on the codec that our side has too: it answers once a request has ended."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        import h2.config
+        import h2.connection
+
+        self._transport = cast(asyncio.Transport, transport)
+        self._codec = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        self._codec.initiate_connection()
+        self._transport.write(self._codec.data_to_send())
+
+    def data_received(self, data: bytes) -> None:
+        import h2.events
+
+        head = [(":status", "200"), ("content-type", "application/json"), ("x-used-weight", "1")]
+        head.append(("content-length", str(len(REPLY))))
+        for event in self._codec.receive_data(data):
+            if isinstance(event, h2.events.DataReceived):
+                self._codec.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.StreamEnded):
+                self._codec.send_headers(event.stream_id, head)
+                self._codec.send_data(event.stream_id, REPLY, end_stream=True)
+        self._transport.write(self._codec.data_to_send())
+
+
+async def _serve(folder: Path, version: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "server.pem")
+    context.set_alpn_protocols(["h2" if version == "2" else "http/1.1"])
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(_Server, HOST, 0, ssl=context)
+    server = await loop.create_server(_Server2 if version == "2" else _Server, HOST, 0, ssl=context)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
 @contextlib.contextmanager
-def server() -> Iterator[tuple[int, ssl.SSLContext]]:
+def server(version: str = "1.1") -> Iterator[tuple[int, ssl.SSLContext]]:
     """Run the server as a process of its own; yield its port, and a context for it."""
     import trustme
 
@@ -88,8 +115,9 @@ def server() -> Iterator[tuple[int, ssl.SSLContext]]:
         certificate.private_key_and_cert_chain_pem.write_to_path(Path(name) / "server.pem")
         context = ssl.create_default_context()
         authority.configure_trust(context)
+        context.set_alpn_protocols(["h2" if version == "2" else "http/1.1"])
         process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.rest", name],
+            [sys.executable, "-m", "benchmarks.rest", name, version],
             stdout=subprocess.PIPE,
             cwd=Path(__file__).resolve().parent.parent,
         )
@@ -106,8 +134,10 @@ def server() -> Iterator[tuple[int, ssl.SSLContext]]:
 
 
 @contextlib.asynccontextmanager
-async def _ours(port: int, context: ssl.SSLContext):  # type: ignore[no-untyped-def]
-    async with Pool(f"https://{HOST}:{port}", System(), context, headers=HEADERS) as pool:
+async def _ours(port: int, context: ssl.SSLContext, version: str):  # type: ignore[no-untyped-def]
+    async with Pool(
+        f"https://{HOST}:{port}", System(), context, headers=HEADERS, version=version
+    ) as pool:
 
         async def ask() -> int:
             response = await pool.request("POST", "/v1/order", body=ORDER, kind=Kind.ORDER)
@@ -136,6 +166,24 @@ async def _aiohttp(port: int, context: ssl.SSLContext):  # type: ignore[no-untyp
         yield ask
 
 
+@contextlib.asynccontextmanager
+async def _httpx2(port: int, context: ssl.SSLContext):  # type: ignore[no-untyped-def]
+    import httpx2
+
+    url = f"https://{HOST}:{port}/v1/order"
+    async with httpx2.AsyncClient(
+        http1=False, http2=True, verify=context, headers=dict(HEADERS), timeout=2.0, trust_env=False
+    ) as client:
+
+        async def ask() -> int:
+            response = await client.post(url, content=ORDER)
+            if response.http_version != "HTTP/2":
+                raise RuntimeError("the peer does not speak HTTP/2")
+            return len(response.content)
+
+        yield ask
+
+
 async def _window(ask: Ask) -> tuple[float, float]:
     """Return the median time and the mean processor time of a request, in ns."""
     took = []
@@ -150,18 +198,20 @@ async def _window(ask: Ask) -> tuple[float, float]:
 
 
 def take_turns(
-    what: str, *, loop_factory: Callable[[], asyncio.AbstractEventLoop], windows: int
+    what: str, version: str, *, loop_factory: Callable[[], asyncio.AbstractEventLoop], windows: int
 ) -> common.Sample:
-    """Send orders by turns, beside aiohttp.
+    """Send orders by turns, beside aiohttp over HTTP/1.1, or httpx2 over HTTP/2.
 
     Args:
         what: ``p50`` or ``cpu``.
+        version: ``1.1`` or ``2``.
     """
     sample = common.Sample([], [])
     column = ("p50", "cpu").index(what)
 
     async def turns(port: int, context: ssl.SSLContext) -> None:
-        async with _ours(port, context) as ours, _aiohttp(port, context) as peer:
+        other = _httpx2 if version == "2" else _aiohttp
+        async with _ours(port, context, version) as ours, other(port, context) as peer:
             for i in range(-2, windows):
                 took = {}
                 for ask in (ours, peer) if i % 2 else (peer, ours):
@@ -170,7 +220,7 @@ def take_turns(
                     sample.ours_ns.append(took[ours])
                     sample.peer_ns.append(took[peer])
 
-    with server() as (port, context), asyncio.Runner(loop_factory=loop_factory) as runner:
+    with server(version) as (port, context), asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(turns(port, context))
     return sample
 
@@ -217,4 +267,4 @@ if __name__ == "__main__":
         import uvloop
 
         uvloop.install()
-    asyncio.run(_serve(Path(sys.argv[1])))
+    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2]))

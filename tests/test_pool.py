@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import rest_faults
 import trustme
 from rest_server import HOST, OK, Request, rest_server
 
@@ -321,3 +322,14 @@ class TestWhatIsAskedFor:
         context.verify_mode = ssl.CERT_NONE
         with pytest.raises(UsageError, match="does not verify"):
             Pool("https://venue.example", System(), context)
+
+
+class TestFaults:
+    async def test_nothing_is_sent_twice_and_each_ends_once(self) -> None:
+        run = await rest_faults.run_faults(seed=7, count=2000)
+        assert run.problems == []
+        assert {fault for fault, _ in run.ends} == set(rest_faults.FAULTS)
+        assert sum(run.ends.values()) == 2000
+        assert run.resumed > run.connects // 2 > 0
+        codes = {end for _, end in run.ends}
+        assert {"answer", "cancelled", "http-reset", "http-truncated", "http-timeout"} <= codes
