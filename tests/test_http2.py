@@ -142,6 +142,19 @@ class TestOneConnection:
         assert asked[0].future.done()
         asked[1].future.cancel()
 
+    async def test_a_server_may_allow_fewer_at_any_time(self) -> None:
+        world = World()
+        asked = [world.ask() for _ in range(3)]
+        world.exchange()
+        world.peer.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        world.exchange()
+        assert not world.connection.is_usable
+        for number in (1, 3, 5):
+            world.reply(number)
+            world.exchange()
+        assert world.happened == ["free"]
+        assert all(exchange.future.done() for exchange in asked)
+
     async def test_a_large_body_waits_for_the_servers_window(self) -> None:
         world = World()
         body = bytes(range(256)) * 1000
@@ -205,11 +218,33 @@ class TestWhatDidNotRun:
         world = World()
         first, second = world.ask(), world.ask()
         world.exchange()
-        world.peer.close_connection(0, last_stream_id=1)
-        world.exchange()
-        assert (fault_of(first).code, fault_of(first).may_have_run) == ("http-goaway", True)
+        world.reply(1)
+        answer = world.peer.data_to_send()
+        goaway = frame(7, 0, 0, (1).to_bytes(4, "big") + bytes(4))
+        world.receive(goaway)
         assert (fault_of(second).code, fault_of(second).may_have_run) == ("http-goaway", False)
+        assert not world.connection.is_usable
+        assert world.happened == []
+        world.receive(answer)
+        assert first.future.result().body == b"hello"
         assert world.happened == ["gone"]
+
+    async def test_a_goaway_and_the_last_answers_may_come_at_once(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.reply(1)
+        world.receive(frame(7, 0, 0, (1).to_bytes(4, "big") + bytes(4)) + world.peer.data_to_send())
+        assert exchange.future.result().body == b"hello"
+        assert world.happened == ["gone"]
+
+    async def test_a_server_that_goes_away_and_ends_leaves_it_open_what_ran(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        world.receive(frame(7, 0, 0, (1).to_bytes(4, "big") + bytes(4)))
+        world.connection.eof_received()
+        assert (fault_of(exchange).code, fault_of(exchange).may_have_run) == ("http-reset", True)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

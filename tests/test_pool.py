@@ -272,6 +272,20 @@ class TestFailures:
             assert server.seen == {"/held": 1, "/b": 1}
             assert pool.connects == 2
 
+    async def test_a_caller_who_is_cancelled_while_waiting_sends_nothing(
+        self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
+    ) -> None:
+        async with rest_server(say_ok, server_tls) as server:
+            pool = Pool(server.url, System(), tls, warm=0, connections_max=1)
+            asked = [asyncio.ensure_future(pool.request("GET", f"/{i}")) for i in range(3)]
+            await asyncio.sleep(0)
+            asked[1].cancel()
+            ends = await asyncio.gather(*asked, return_exceptions=True)
+            assert isinstance(ends[1], asyncio.CancelledError)
+            assert server.seen == {"/0": 1, "/2": 1}
+            assert (pool.connects, pool.waiting_count) == (1, 0)
+            await pool.close()
+
     async def test_a_close_ends_all_of_them(
         self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
     ) -> None:

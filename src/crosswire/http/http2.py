@@ -36,11 +36,22 @@ STREAMS_MAX = 100
 WINDOW = 1 << 20
 """Of a stream and of the connection, for what the server sends."""
 FRAMES_MAX = 1000
+STREAM_ID_MAX = (1 << 31) - 3
 SILENT_MAX = 1 << 21
 """Bytes that may come without being a frame or a head; the codec looks at the length of a frame
 only when all of it is there, and a head has 64 frames of 16 KiB at most."""
 _REFUSED, _CANCEL = 7, 8
 _SETTINGS = 4
+
+
+class _Codec(h2.connection.H2Connection):
+    """Reads on behind a GOAWAY, which the package's own takes for the end: a server that goes away
+    still answers the streams that it names."""
+
+    def _receive_goaway_frame(self, frame: Any) -> tuple[list[Any], list[h2.events.Event]]:
+        event = h2.events.ConnectionTerminated()
+        event.error_code, event.last_stream_id = frame.error_code, frame.last_stream_id
+        return [], [event]
 
 
 class _Stream:
@@ -93,10 +104,10 @@ class Http2(Connection):
         self._timer_at = 0
         self._idle_frames = self._silent_size = 0
         self._opening: bytearray | None = bytearray()
-        self._is_gone = self._was_full = False
+        self._is_gone = self._was_full = self._is_draining = False
         self._pings: list[asyncio.Future[None]] = []
         config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1")
-        self._codec = h2.connection.H2Connection(config)
+        self._codec = _Codec(config)
         self._codec.local_settings = h2.settings.Settings(
             client=True,
             initial_values={
@@ -121,8 +132,10 @@ class Http2(Connection):
         transport = self._transport
         return (
             self.is_open
+            and not self._is_draining
             and transport is not None
             and not transport.is_closing()
+            and self._codec.highest_outbound_stream_id < STREAM_ID_MAX
             and len(self._streams) < self._streams_max
         )
 
@@ -335,19 +348,19 @@ class Http2(Connection):
         )
 
     def _go_away(self, event: h2.events.ConnectionTerminated) -> None:
-        """Take no more requests. The codec takes nothing behind a GOAWAY either, so that what the
-        server would still answer ends here."""
+        """Take no more requests; those up to the last one that it names may still be answered."""
         last = event.last_stream_id or 0
         code = int(event.error_code or 0)
         for number, stream in list(self._streams.items()):
-            self._forget(number)
-            stream.exchange.fail(
-                "http-goaway",
-                f"the server ends the connection with {_name(code)}, behind stream {last}",
-                status=stream.status or None,
-                has_run=number <= last,
-            )
-        self._leave()
+            if number > last:
+                self._forget(number)
+                stream.exchange.fail(
+                    "http-goaway",
+                    f"the server ends the connection with {_name(code)}, behind stream {last}",
+                    status=stream.status or None,
+                    has_run=bool(stream.status),
+                )
+        self._is_draining = True
 
     # ---- what goes
 
@@ -393,8 +406,12 @@ class Http2(Connection):
             pass  # it has ended on both sides
 
     def _settle(self) -> None:
-        """Tell the owner, where there is room again."""
-        if self._was_full and self.is_usable:
+        """Tell the owner, where there is room again; end, where there will be none."""
+        if self._is_draining and not self._streams:
+            self._leave()
+        elif not self.is_usable:
+            self._was_full = True
+        elif self._was_full:
             self._was_full = False
             self._owner.on_free(self)
 

@@ -329,8 +329,7 @@ class Pool:
         self._give(connection, 0)
 
     def _give(self, connection: Connection, connect_began: int) -> None:
-        while self._waiting_count and connection.is_usable:
-            exchange = self._next_waiting()
+        while connection.is_usable and (exchange := self._next_waiting()) is not None:
             if connect_began:
                 exchange.connect = self._clock() - max(connect_began, exchange.began)
             exchange.carrier = connection
@@ -338,10 +337,18 @@ class Pool:
         if connection.is_usable and connection not in self._free:
             self._free.append(connection)
 
-    def _next_waiting(self) -> Exchange:
-        queue = next(queue for queue in self._waiting.values() if queue)
-        self._waiting_count -= 1
-        return queue.popleft()
+    def _next_waiting(self) -> Exchange | None:
+        """Return the most urgent one that is still wanted."""
+        while self._waiting_count:
+            queue = next(queue for queue in self._waiting.values() if queue)
+            exchange = queue.popleft()
+            self._waiting_count -= 1
+            if exchange.future.done():
+                continue  # its caller was cancelled, and has not had a turn yet
+            if exchange.deadline > self._clock():
+                return exchange
+            exchange.expire()
+        return None
 
     def on_gone(self, connection: Connection) -> None:
         """A connection takes no request any more."""
