@@ -20,18 +20,16 @@ from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType, TracebackType
 from typing import Self, cast
-from urllib.parse import urlsplit
 
 from ..backoff import Backoff
 from ..errors import RequestError, UsageError, VenueError
-from ..handshake import url_shown
 from ..receive.proxy import Proxy
 from ..receive.tls import Resumption, connect
-from ..receive.trust import check_context
-from ..seam import Seam, is_loopback
+from ..seam import Seam
 from .exchange import Connection, Exchange, Terms, check_headers, check_method, check_target
 from .http1 import Http1
 from .message import Kind, Response
+from .place import PROTOCOLS, Chooser, context_for, import_http2, take_apart
 
 __all__ = ["LIMITS_S", "Pool", "Probe"]
 
@@ -41,8 +39,6 @@ LIMITS_S: Mapping[Kind, float] = MappingProxyType(
 """How long a request may take, by its kind."""
 CONNECT_LIMIT_S = 10.0
 _URGENCY = tuple(Kind)
-_PROTOCOLS = {"1.1": ["http/1.1"], "2": ["h2"], "auto": ["h2", "http/1.1"]}
-"""What a version offers by ALPN."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +105,8 @@ class Pool:
         proxy: Proxy | None = None,
         resumption: Resumption | None = None,
     ) -> None:
-        if version not in _PROTOCOLS:
-            raise UsageError(f"version is {version!r}; it may be {', '.join(_PROTOCOLS)}")
+        if version not in PROTOCOLS:
+            raise UsageError(f"version is {version!r}; it may be {', '.join(PROTOCOLS)}")
         if not 0 <= warm <= connections_max or min(connections_max, head_max, body_max) < 1:
             raise UsageError("a pool needs 0 <= warm <= connections_max, and sizes from 1 on")
         if waiting_max < 0 or not 0.0 < idle_max_s < inf:
@@ -120,8 +116,8 @@ class Pool:
         if probe is not None:
             check_target(probe.target)
             _limit_ns(probe.limit_s)
-        scheme, self._host, self._port, authority = _take_apart(url)
-        self._tls = _context(scheme, self._host, tls, version)
+        scheme, self._host, self._port, authority = take_apart(url)
+        self._tls = context_for(scheme, self._host, tls, version)
         self._terms = Terms(
             scheme, authority, tuple(headers), head_max, body_max, seam.monotonic_ns
         )
@@ -131,7 +127,7 @@ class Pool:
         self._idle_max_ns = round(idle_max_s * 1e9)
         self._resumption = resumption or Resumption()
         self._backoff = Backoff(0.1, 5.0)
-        self._http2 = None if version == "1.1" else _import_http2()
+        self._http2 = None if version == "1.1" else import_http2()
         self._open: set[Connection] = set()
         self._free: list[Connection] = []
         self._waiting: dict[Kind, deque[Exchange]] = {kind: deque() for kind in _URGENCY}
@@ -398,7 +394,7 @@ class Pool:
         """
         began = self._clock()
         where = f"{self._host}:{self._port}"
-        make = (lambda: _Chooser(self._choose)) if self._http2 else self._make_http1
+        make = (lambda: Chooser(self._choose)) if self._http2 else self._make_http1
         try:
             async with self._seam.timeout(CONNECT_LIMIT_S):
                 transport, protocol = await connect(
@@ -412,7 +408,7 @@ class Pool:
             raise _error("http-connect", f"{where}: {error}") from error
         except VenueError as error:  # of TLS, or of a proxy
             raise _error(error.code, error.text) from error
-        chosen = cast(_Chooser, protocol).chosen if self._http2 else cast(Http1, protocol)
+        chosen = cast(Chooser, protocol).chosen if self._http2 else cast(Http1, protocol)
         tls = transport.get_extra_info("ssl_object")
         got = tls.selected_alpn_protocol() if tls is not None else None
         if chosen is None or (self._http2 is None and got not in (None, "http/1.1")):
@@ -420,7 +416,7 @@ class Pool:
             raise _error(
                 "http-alpn",
                 f"{where} picked {got or 'nothing'}, and version is {self._version!r}; a context "
-                f"that is given needs set_alpn_protocols({_PROTOCOLS[self._version]})",
+                f"that is given needs set_alpn_protocols({PROTOCOLS[self._version]})",
             )
         self.connects += 1
         self.resumed += bool(tls is not None and tls.session_reused)
@@ -517,38 +513,6 @@ class Pool:
             raise
 
 
-class _Chooser(asyncio.BufferedProtocol):
-    """Stands before what speaks, which is known once TLS has agreed on it: our TLS transports keep
-    the protocol that they began with."""
-
-    def __init__(self, choose: Callable[[asyncio.BaseTransport], Connection | None]) -> None:
-        self._choose = choose
-        self.chosen: Connection | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.chosen = self._choose(transport)
-        if self.chosen is not None:
-            self.chosen.connection_made(transport)
-
-    def get_buffer(self, sizehint: int) -> bytearray | memoryview:
-        if self.chosen is None:
-            return bytearray(1 << 12)  # of a connection that is about to be closed
-        return self.chosen.get_buffer(sizehint)
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self.chosen is not None:
-            self.chosen.buffer_updated(nbytes)
-
-    def eof_received(self) -> bool:
-        if self.chosen is not None:
-            self.chosen.eof_received()
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.chosen is not None:
-            self.chosen.connection_lost(exc)
-
-
 def _limit_ns(limit_s: float) -> int:
     if not 0.0 < limit_s < inf:
         raise UsageError(f"a request needs 0 < limit_s < inf, not {limit_s!r}")
@@ -565,57 +529,3 @@ def _again(error: BaseException) -> BaseException:
     if isinstance(error, RequestError):
         return _error(error.code, error.text)
     return error
-
-
-def _take_apart(url: str) -> tuple[str, str, int, str]:
-    """Return scheme, host, port and what Host says.
-
-    Raises:
-        UsageError: it is no base URL.
-    """
-    what = f"{url_shown(url)!r} is no URL of a pool"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        name = f"[{host}]" if ":" in host else host.encode("idna").decode()
-    except ValueError:
-        raise UsageError(f"{what}: its host or port cannot be") from None
-    is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment)
-    is_clean = all("!" <= char <= "~" for char in url) and "@" not in url
-    is_clean = is_clean and not ("?" in url or "#" in url)
-    if parts.scheme not in ("https", "http") or not (host and is_bare and is_clean) or port == 0:
-        raise UsageError(f"{what}; write https://HOST or https://HOST:PORT")
-    if parts.scheme == "http" and not is_loopback(host):
-        raise UsageError(f"{what}: plain text is for loopback alone; write https://")
-    usual = 443 if parts.scheme == "https" else 80
-    port = port or usual
-    return parts.scheme, host, port, name if port == usual else f"{name}:{port}"
-
-
-def _import_http2() -> type[Connection]:
-    try:
-        from .http2 import Http2
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("h2", "hpack", "hyperframe"):
-            raise
-        raise UsageError(
-            "HTTP/2 needs the package h2: python -m pip install 'crosswire[http2]'"
-        ) from None
-    return Http2
-
-
-def _context(
-    scheme: str, host: str, tls: ssl.SSLContext | None, version: str
-) -> ssl.SSLContext | None:
-    if scheme == "http":
-        if version == "auto":
-            raise UsageError("version 'auto' needs TLS, which tells what the server speaks")
-        if tls is not None:
-            raise UsageError("a TLS context was given for a URL of plain text")
-        return None
-    if tls is None:
-        tls = ssl.create_default_context()
-        tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        tls.set_alpn_protocols(_PROTOCOLS[version])
-    check_context(tls, host)
-    return tls
