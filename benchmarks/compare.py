@@ -921,8 +921,8 @@ def _print_table(rows: Sequence[Row], machine: dict[str, Any], isa: str) -> None
     print(
         "\nns are thread CPU time per message (unmask: per call; publish: and per reader), medians;"
         "\nthose of handshake are of both ends, per connect;"
-        "\nof wake/signal-spin, wake/round-trip, rest/order-p50 and rest/reconnect they are the time "
-        "that passes;"
+        "\nof wake/signal-spin, wake/round-trip, rest/order-p50 and rest/reconnect they are the "
+        "time that passes;"
     )
     print("ratio is peer / ours.")
 

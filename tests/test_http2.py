@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import ssl
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -384,6 +386,94 @@ async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not is_so():  # noqa: ASYNC110 - what is waited for tells nobody
             await asyncio.sleep(0.001)
+
+
+class FaultyServer(asyncio.Protocol):
+    """Answers, refuses, resets, or goes away, as the target says; counts each."""
+
+    seen: Counter[str]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+        config = h2.config.H2Configuration(client_side=False, header_encoding="ascii")
+        self.codec = h2.connection.H2Connection(config)
+        self.codec.initiate_connection()
+        self.transport.write(self.codec.data_to_send())
+
+    def data_received(self, data: bytes) -> None:
+        for event in self.codec.receive_data(data):
+            if isinstance(event, h2.events.RequestReceived):
+                target = dict(event.headers)[":path"]
+                self.answer(event.stream_id, target)
+                if self.transport.is_closing():
+                    return
+        self.transport.write(self.codec.data_to_send())
+
+    def answer(self, number: int, target: str) -> None:
+        match target.split("/")[1]:
+            case "refused":
+                self.codec.reset_stream(number, REFUSED)
+                return
+            case "leaves":  # with all that are behind the stream before
+                self.codec.close_connection(0, last_stream_id=max(0, number - 2))
+                self.transport.write(self.codec.data_to_send())
+                self.transport.close()
+                return
+        self.seen[target] += 1
+        match target.split("/")[1]:
+            case "broken":
+                self.codec.reset_stream(number, INTERNAL)
+            case "lost":
+                self.transport.abort()
+            case _:
+                self.codec.send_headers(number, [(":status", "200")])
+                self.codec.send_data(number, target.encode(), end_stream=True)
+
+
+@pytest.mark.transport
+class TestFaults:
+    async def test_nothing_is_sent_twice_and_each_ends_once(
+        self, authority: trustme.CA, tls: ssl.SSLContext
+    ) -> None:
+        server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(HOST).configure_cert(server_tls)
+        server_tls.set_alpn_protocols(["h2"])
+        tls.set_alpn_protocols(["h2"])
+        seen: Counter[str] = Counter()
+        kind = type("Server", (FaultyServer,), {"seen": seen})
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(kind, HOST, 0, ssl=server_tls)
+        port = listener.sockets[0].getsockname()[1]
+        chance = random.Random(5)
+        faults = ("refused", "leaves", "broken", "lost")
+        plan = [chance.choice(faults) if chance.random() < 0.2 else "ok" for _ in range(1000)]
+        ends: Counter[str] = Counter()
+        told_not_run: list[str] = []
+        numbers = iter(range(len(plan)))
+        pool = Pool(f"https://{HOST}:{port}", System(), tls, version="2")
+
+        async def ask() -> None:
+            for number in numbers:
+                target = f"/{plan[number]}/{number}"
+                try:
+                    response = await pool.request("GET", target)
+                except RequestError as error:
+                    ends[error.code] += 1
+                    if not error.may_have_run:
+                        told_not_run.append(target)
+                else:
+                    ends["answer"] += 1
+                    assert (response.body.decode(), seen[target]) == (target, 1)
+
+        async with pool:
+            await asyncio.gather(*(ask() for _ in range(8)))
+            assert (pool.in_flight, pool.waiting_count) == (0, 0)
+        listener.close()
+        assert sum(ends.values()) == len(plan)
+        assert max(seen.values()) == 1
+        assert told_not_run
+        assert [target for target in told_not_run if seen[target]] == []
+        assert {"answer", "http-goaway", "http-stream-reset", "http-reset"} <= set(ends)
 
 
 @pytest.mark.transport
