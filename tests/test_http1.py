@@ -70,7 +70,7 @@ class World:
     def __init__(self) -> None:
         self.clock = Clock()
         terms = Terms(
-            "https", "venue.example", (("X-Key", "k"),), HEAD_MAX, BODY_MAX, self.clock.monotonic_ns
+            "http", "venue.example", (("X-Key", "k"),), HEAD_MAX, BODY_MAX, self.clock.monotonic_ns
         )
         self.events: list[str] = []
         self.transport = Remembering()

@@ -286,6 +286,33 @@ class TestFailures:
             assert (pool.connects, pool.waiting_count) == (1, 0)
             await pool.close()
 
+    @pytest.mark.parametrize("engine", ENGINES)
+    @pytest.mark.parametrize("is_clean", [True, False])
+    async def test_a_body_without_a_length_is_no_answer_over_tls(
+        self,
+        engine: str,
+        is_clean: bool,
+        tls: ssl.SSLContext,
+        server_tls: ssl.SSLContext,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("CROSSWIRE_TLS", engine)
+
+        async def answer(request: Request) -> None:
+            await request.send(b"HTTP/1.1 200 OK\r\n\r\nhello")
+            if is_clean:
+                request.writer.close()
+            else:
+                request.writer.transport.abort()  # a FIN, and no close_notify
+
+        async with rest_server(answer, server_tls) as server:
+            pool = Pool(server.url, System(), tls, warm=0)
+            (end,) = await asyncio.gather(pool.request("GET", "/"), return_exceptions=True)
+            assert isinstance(end, RequestError)
+            assert end.code in ("http-truncated", "http-reset")
+            assert end.may_have_run
+            await pool.close()
+
     async def test_a_close_ends_all_of_them(
         self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
     ) -> None:

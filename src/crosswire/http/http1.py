@@ -287,7 +287,10 @@ class Http1(Connection):
     # ---- ends
 
     def _is_until_eof(self) -> bool:
-        return self._is_head_done and not self._is_chunked and self._length is None
+        # TLS transports tell of an end alike with and without close_notify, and anybody can cut.
+        is_plain = self._terms.scheme == "http"
+        is_open_ended = not self._is_chunked and self._length is None
+        return is_plain and self._is_head_done and is_open_ended
 
     def _complete(self) -> None:
         """Hand the answer over, and be free or gone."""
