@@ -13,6 +13,7 @@ receive/loopback-*/PEER    the same with binary frames, with other reads, or dec
 receive/tls-ENGINE/PEER    the same over TLS, a record a frame, bytes counted: what TLS costs
 handshake/tls-VERSION-*/.. a connect that resumes a TLS session, beside one that does not
 rest/order-*/http*/LOOP    an order over HTTP and TLS: p50 of the round trip, or CPU
+rest/order-*-apart/..      the same, where client and server have a processor each
 rest/reconnect/LOOP        an order on a new connection that resumes TLS, beside one that does not
 wake/tls/LOOP              CPU of one TLS message a wake, less what receiving alone takes
 wake/line/null             CPU of one message a wake, beside a protocol that only counts bytes
@@ -424,7 +425,7 @@ def _measure_handshakes(version: str, key: str, factory: Any, effort: Effort) ->
 
 REST = (
     "POST of a 150-byte order over {} and TLS on loopback, one after the other, on {}, {} "
-    "requests a window, to a server in another process; {}"
+    "requests a window, to a server in another process{}; {}"
 )
 RECONNECT = (
     "an order on a new connection and its end, over HTTP/1.1 and TLS on loopback, on {}; the wall "
@@ -440,13 +441,14 @@ def _rest_cases() -> Iterator[Case]:
     for loop, factory in factories.items():
         for version, package in (("1.1", "aiohttp"), ("2", "httpx2")):
             for what, told in words.items():
-                yield Case(
-                    f"rest/order-{what}/http{version[0]}/{loop}",
-                    package,
-                    "",
-                    REST.format(f"HTTP/{version}", loop, rest.TRIPS, told),
-                    partial(_measure_rest, what, version, factory),
-                )
+                for apart, where in (("", " on the same processor"), ("-apart", "")):
+                    yield Case(
+                        f"rest/order-{what}{apart}/http{version[0]}/{loop}",
+                        package,
+                        "",
+                        REST.format(f"HTTP/{version}", loop, rest.TRIPS, where, told),
+                        partial(_measure_rest, what, version, bool(apart), factory),
+                    )
         yield Case(
             f"rest/reconnect/{loop}",
             "",
@@ -456,8 +458,10 @@ def _rest_cases() -> Iterator[Case]:
         )
 
 
-def _measure_rest(what: str, version: str, factory: Any, effort: Effort) -> Sample:
-    return rest.take_turns(what, version, loop_factory=factory, windows=effort.windows)
+def _measure_rest(what: str, version: str, is_apart: bool, factory: Any, effort: Effort) -> Sample:
+    return rest.take_turns(
+        what, version, is_apart=is_apart, loop_factory=factory, windows=effort.windows
+    )
 
 
 def _measure_reconnects(factory: Any, effort: Effort) -> Sample:

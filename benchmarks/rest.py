@@ -5,6 +5,10 @@ with the same bytes. Both clients verify the same certificate and keep one conne
 ``TRIPS`` requests, one after the other; told are the median of their times, and the processor time
 of the client's thread for each. Both run on the same loop.
 
+Client and server share one processor, or have one each. Where they have, each trip wakes the other
+one twice, which on a virtual machine takes as long as all of a client's work: on either side, and
+of no use to tell them apart.
+
 Run as a program (``python -m benchmarks.rest FOLDER VERSION``) this module is the server, with the
 key and certificate in that folder; it prints its port.
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 import statistics
 import subprocess
@@ -197,14 +202,32 @@ async def _window(ask: Ask) -> tuple[float, float]:
     return statistics.median(took), (time.thread_time_ns() - cpu) / TRIPS
 
 
+@contextlib.contextmanager
+def on_one_processor(is_wanted: bool) -> Iterator[None]:
+    """Keep this process, and those that it starts, on one of its processors."""
+    allowed = os.sched_getaffinity(0)
+    if is_wanted:
+        os.sched_setaffinity(0, {max(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
 def take_turns(
-    what: str, version: str, *, loop_factory: Callable[[], asyncio.AbstractEventLoop], windows: int
+    what: str,
+    version: str,
+    *,
+    is_apart: bool,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop],
+    windows: int,
 ) -> common.Sample:
     """Send orders by turns, beside aiohttp over HTTP/1.1, or httpx2 over HTTP/2.
 
     Args:
         what: ``p50`` or ``cpu``.
         version: ``1.1`` or ``2``.
+        is_apart: client and server may have a processor each.
     """
     sample = common.Sample([], [])
     column = ("p50", "cpu").index(what)
@@ -220,7 +243,11 @@ def take_turns(
                     sample.ours_ns.append(took[ours])
                     sample.peer_ns.append(took[peer])
 
-    with server(version) as (port, context), asyncio.Runner(loop_factory=loop_factory) as runner:
+    with (
+        on_one_processor(not is_apart),
+        server(version) as (port, context),
+        asyncio.Runner(loop_factory=loop_factory) as runner,
+    ):
         runner.run(turns(port, context))
     return sample
 
@@ -257,7 +284,11 @@ def take_turns_reconnecting(
                 sample.ours_ns.append(took[0])
                 sample.peer_ns.append(took[1])
 
-    with server() as (port, context), asyncio.Runner(loop_factory=loop_factory) as runner:
+    with (
+        on_one_processor(True),
+        server() as (port, context),
+        asyncio.Runner(loop_factory=loop_factory) as runner,
+    ):
         runner.run(turns(port, context))
     return sample
 

@@ -27,6 +27,8 @@ BUFFER_SIZE = 64 << 10
 INFORMATIONS_MAX = 8
 _KEEP_ALIVE = re.compile(r"(?:^|[,;\s])timeout\s*=\s*(\d{1,6})(?:$|[,;\s])", re.ASCII)
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
+_TELLING = frozenset(("content-length", "transfer-encoding", "content-encoding", "keep-alive"))
+"""Headers that say something of the connection, or of the body."""
 
 
 class _FaultError(Exception):
@@ -78,13 +80,14 @@ class Http1(Connection):
     def _forget(self) -> None:
         """Be ready for the next head."""
         self._status = 0
+        self._lines: list[tuple[bytes, bytes]] = []
         self._headers: list[tuple[str, str]] = []
         self._body: list[bytes] = []
-        self._head_size = self._body_size = self._informations = 0
-        self._fed_size = 0
+        self._trailer_size = self._body_size = self._informations = self._fed_size = 0
         self._is_head_done = self._is_done = self._has_more = self._is_lasting = False
         self._length: int | None = None
         self._is_chunked = False
+        self._encoding = ""
 
     # ---- the owner's side
 
@@ -110,13 +113,14 @@ class Http1(Connection):
         assert transport is not None
         assert self._exchange is None
         length = exchange.length
-        data = f"{exchange.method} {exchange.target}".encode("ascii") + self._line_end
-        if exchange.headers:
-            data += encode_headers(exchange.headers)
+        line = f"{exchange.method} {exchange.target}".encode("ascii")
+        more = encode_headers(exchange.headers) if exchange.headers else b""
         if length is None:
-            data += b"\r\n"
+            data = b"%b%b%b\r\n" % (line, self._line_end, more)
         else:
-            data += b"Content-Length: %d\r\n\r\n%b" % (length, exchange.body)
+            data = b"%b%b%bContent-Length: %d\r\n\r\n%b" % (
+                line, self._line_end, more, length, exchange.body,
+            )  # fmt: skip
         self._exchange = exchange
         exchange.got = now = self._clock()
         exchange.is_written = True
@@ -218,28 +222,27 @@ class Http1(Connection):
             self._has_more = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._is_done:
-            return
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > self._terms.head_max:
-            raise self._too_long_a_head()
-        if self._is_head_done:  # a trailer
-            return
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        self._headers.append((key, text))
-        if key == "content-length":
-            if self._length is not None or not _LENGTH.fullmatch(text):
-                raise _FaultError("http-malformed", "Content-Length is no single number")
-            self._length = int(text)
-        elif key == "transfer-encoding":
-            if self._is_chunked or text.lower() != "chunked":
-                raise _FaultError("http-malformed", "Transfer-Encoding is not chunked alone")
-            self._is_chunked = True
+        if not self._is_head_done:
+            self._lines.append((name, value))
+        else:  # a trailer, or what stands behind the answer
+            self._trailer_size += len(name) + len(value) + 4
+            if self._trailer_size > self._terms.head_max:
+                raise self._too_long_a_head()
 
     def on_headers_complete(self) -> None:
         if self._is_done:
             return
         status = self._parser.get_status_code()
+        headers = self._headers = [
+            (name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in self._lines
+        ]
+        if self._fed_size > self._terms.head_max:  # with what stands behind the head
+            size = sum([len(name) + len(value) + 4 for name, value in headers])
+            if size > self._terms.head_max:
+                raise self._too_long_a_head()
+        for name, value in headers:
+            if name in _TELLING:
+                self._note(name, value)
         if self._is_chunked and self._length is not None:
             raise _FaultError("http-malformed", "it has both Content-Length and Transfer-Encoding")
         if not 100 <= status <= 599 or status == 101:
@@ -252,13 +255,12 @@ class Http1(Connection):
                 raise _FaultError(
                     "http-malformed", f"more than {INFORMATIONS_MAX} informational answers"
                 )
-            self._headers, self._length, self._is_chunked = [], None, False
+            self._lines, self._length, self._is_chunked, self._encoding = [], None, False, ""
             return
         self._status = status
         self._is_head_done = True
-        for name, value in self._headers:
-            if name == "content-encoding" and value.lower() not in ("", "identity"):
-                raise _FaultError("http-encoding", "the body is encoded, which was not asked for")
+        if self._encoding not in ("", "identity"):
+            raise _FaultError("http-encoding", "the body is encoded, which was not asked for")
         exchange = self._exchange
         if exchange is not None and exchange.method == "HEAD":
             self._is_done = True
@@ -266,6 +268,23 @@ class Http1(Connection):
             self._has_more = True
         elif (self._length or 0) > self._terms.body_max and status not in (204, 304):
             raise _FaultError("http-body-size", f"the body is above {self._terms.body_max} bytes")
+
+    def _note(self, name: str, value: str) -> None:
+        """Take in what a header says of the body's length and form, and of the connection."""
+        match name:
+            case "content-length":
+                if self._length is not None or not _LENGTH.fullmatch(value):
+                    raise _FaultError("http-malformed", "Content-Length is no single number")
+                self._length = int(value)
+            case "transfer-encoding":
+                if self._is_chunked or value.lower() != "chunked":
+                    raise _FaultError("http-malformed", "Transfer-Encoding is not chunked alone")
+                self._is_chunked = True
+            case "content-encoding":
+                self._encoding = value.lower()
+            case "keep-alive":
+                if found := _KEEP_ALIVE.search(value):
+                    self.idle_max_ns = int(found[1]) * 1_000_000_000
 
     def on_body(self, body: bytes) -> None:
         if self._is_done:
@@ -316,9 +335,6 @@ class Http1(Connection):
             self._leave()
             return
         self.idle_since = now
-        for name, value in headers:
-            if name == "keep-alive" and (found := _KEEP_ALIVE.search(value)):
-                self.idle_max_ns = int(found[1]) * 1_000_000_000
         self._owner.on_free(self)
 
     def _refuse(self, error: Exception) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 __all__ = ["Kind", "Phases", "Response"]
 
@@ -19,8 +19,7 @@ class Kind(StrEnum):
     PUBLIC = "public"
 
 
-@dataclass(frozen=True, slots=True)
-class Phases:
+class Phases(NamedTuple):
     """How long a request took, phase by phase, in ns of the monotonic clock.
 
     Attributes:
@@ -43,8 +42,7 @@ class Phases:
         return self.queue + self.connect + self.send + self.first_byte + self.rest
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """An answer, whole.
 
     Attributes:

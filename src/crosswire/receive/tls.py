@@ -424,10 +424,15 @@ class TlsTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
         """Send bytes; ignored behind the end."""
-        if self.is_closing() or not data:
+        if self._is_closing or not data:
             return
-        self._unsent += data
-        self._encrypt()
+        if isinstance(data, memoryview):
+            data = bytes(data)  # whose length is in bytes, whatever its items are
+        if self._unsent:
+            self._unsent += data
+            data = bytes(self._unsent)
+            self._unsent.clear()
+        self._encrypt(data)
 
     def close(self) -> None:
         """Send what waits, then end; nothing more is handed over."""
@@ -452,7 +457,9 @@ class TlsTransport(asyncio.Transport):
     def _send_replies(self) -> None:
         """Send what OpenSSL answers by itself, as to a key update."""
         if self._unsent:
-            self._encrypt()
+            data = bytes(self._unsent)
+            self._unsent.clear()
+            self._encrypt(data)
         elif self._outgoing.pending:
             self._replies_size += self._outgoing.pending
             self._flush()
@@ -495,15 +502,13 @@ class TlsTransport(asyncio.Transport):
 
     # ---- writes
 
-    def _encrypt(self) -> None:
+    def _encrypt(self, data: bytes | bytearray) -> None:
         """Write plain text, as records of up to 16 KiB."""
-        view = memoryview(bytes(self._unsent))
-        self._unsent.clear()
         try:
-            while view:
-                view = view[self._ssl.write(view) :]
+            while (n := self._ssl.write(data)) < len(data):
+                data = data[n:]
         except ssl.SSLWantReadError:
-            self._unsent += view
+            self._unsent += data
         except ssl.SSLError as error:
             self._break(error)
             return
@@ -514,7 +519,10 @@ class TlsTransport(asyncio.Transport):
         data = self._outgoing.read()
         if not self._backlog and data:
             try:
-                data = data[self._sock.send(data) :]
+                n = self._sock.send(data)
+                if n == len(data) and not self._is_writing_paused:
+                    return
+                data = data[n:]
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError as error:
