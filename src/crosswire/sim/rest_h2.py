@@ -221,7 +221,7 @@ class Http2(RestWire):
     def play(self, exchange: Exchange, answer: Answer) -> None:
         """Send an answer on its stream."""
         found = [item for item in self._streams.items() if item[1].exchange is exchange]
-        if not found:
+        if not found or self._is_ended or self._has_left:
             return
         ((stream_id, stream),) = found
         self._change_settings(exchange.fault)
@@ -297,7 +297,7 @@ class Http2(RestWire):
 
     def _widen(self) -> None:
         self._widening = None
-        if not self._is_ended:
+        if not (self._is_ended or self._has_left):
             self._h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: WINDOW})
             self._flush()
 
