@@ -21,7 +21,7 @@ import numpy as np
 
 from .demo import DemoOptions, demo_config
 from .errors import HostError, UsageError
-from .http import Client, Endpoints, Kind, Limiter, Pool, Response, Sender
+from .http import Client, Endpoints, Kind, Limiter, Pool, Response
 from .limits import Count, Limit, Refusal, VenueLimits
 from .runtime import Runtime
 from .seam import Seam, System
@@ -154,8 +154,7 @@ class RestBench:
         """Ask for each target again and again, as often as the venue lets it."""
         seam, way = self._seam, Way(name)
         limiter = Limiter(LIMITS, seam)
-        places: dict[str, Sender] = {self._venue: pool}
-        endpoints = Endpoints(seam.monotonic_ns, seam.uniform, places)
+        endpoints = Endpoints(seam.monotonic_ns, seam.uniform, {self._venue: pool})
         client = Client(endpoints, limiter, seam)
         self._known.clear()
 

@@ -15,7 +15,7 @@ Each may refuse, and then nothing was sent. Rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..errors import BreakerOpenError, RequestError
 from ..seam import Seam
@@ -60,6 +60,9 @@ class Sender(Protocol):
         """Send it once."""
 
 
+S = TypeVar("S", bound=Sender)
+
+
 def status_error(response: Response, now_ns: int) -> RequestError | None:
     """Return what an answer's status is as an error; ``None``: it is none.
 
@@ -101,7 +104,7 @@ class Client:
 
     def __init__(
         self,
-        endpoints: Endpoints[Sender],
+        endpoints: Endpoints[S],
         limiter: Limiter,
         seam: Seam,
         *,
@@ -110,7 +113,8 @@ class Client:
         limits_s: Mapping[Kind, float] | None = None,
         code_of: Callable[[Response], str] | None = None,
     ) -> None:
-        self.endpoints, self.limiter = endpoints, limiter
+        self.endpoints: Endpoints[Any] = endpoints
+        self.limiter = limiter
         venue = limiter.limits.venue
         make = breaker or (lambda name: Breaker(seam.monotonic_ns, name))
         self.breakers = {kind: make(f"{venue} {kind}") for kind in Kind}
