@@ -14,6 +14,7 @@ receive/tls-ENGINE/PEER    the same over TLS, a record a frame, bytes counted: w
 handshake/tls-VERSION-*/.. a connect that resumes a TLS session, beside one that does not
 rest/order-*/http*/LOOP    an order over HTTP and TLS: p50 of the round trip, or CPU
 rest/order-*-apart/..      the same, where client and server have a processor each
+rest/limiter/WHAT          a limiter where nobody has to wait, beside aiolimiter
 rest/reconnect/LOOP        an order on a new connection that resumes TLS, beside one that does not
 wake/tls/LOOP              CPU of one TLS message a wake, less what receiving alone takes
 wake/line/null             CPU of one message a wake, beside a protocol that only counts bytes
@@ -56,7 +57,7 @@ from crosswire.codec import Inflate, mask, utf8_error
 from crosswire.engine import isa_levels
 from crosswire.wake import Spin
 
-from . import common, handshakes, kernels, loopback, peers, publish, rest, tls, wake
+from . import common, handshakes, kernels, limiter, loopback, peers, publish, rest, tls, wake
 from .common import Sample, Side
 
 KIB_64 = 65536
@@ -433,8 +434,22 @@ RECONNECT = (
 )
 
 
+LIMITER = (
+    "one limit that is never reached, {} calls a window, on asyncio; ours: acquire{}; peer: acquire"
+)
+
+
 def _rest_cases() -> Iterator[Case]:
     import uvloop
+
+    for what, told in (("acquire", ""), ("request", " and the answer, which the peer is not told")):
+        yield Case(
+            f"rest/limiter/{what}",
+            "aiolimiter",
+            "",
+            LIMITER.format(limiter.CALLS, told),
+            partial(_measure_limiter, what == "request"),
+        )
 
     factories = {"asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop.new_event_loop}
     words = {"p50": "median of the wall clock", "cpu": "processor time of the client's thread"}
@@ -462,6 +477,10 @@ def _measure_rest(what: str, version: str, is_apart: bool, factory: Any, effort:
     return rest.take_turns(
         what, version, is_apart=is_apart, loop_factory=factory, windows=effort.windows
     )
+
+
+def _measure_limiter(is_told: bool, effort: Effort) -> Sample:
+    return limiter.take_turns(is_told, effort.windows)
 
 
 def _measure_reconnects(factory: Any, effort: Effort) -> Sample:

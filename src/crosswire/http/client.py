@@ -191,7 +191,7 @@ class Client:
                 with use:
                     begun = clock()
                     try:
-                        response = await use.place.request(
+                        response: Response = await use.place.request(
                             method, target, headers=headers, body=body, kind=call.kind,
                             limit_s=(end - begun) / 1e9,
                         )  # fmt: skip
