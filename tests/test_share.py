@@ -106,6 +106,16 @@ class TestTheLedger:
         assert two.exchange(7 + S, {}, {"m": want(1)}, {}).grants == {"m": 1}
         assert sorted(path.name for path in folder.glob("*.lock")) == ["two.lock"]
 
+    def test_who_is_gone_without_a_word_holds_up_nobody_who_wants_what_is_free(
+        self, member: Make
+    ) -> None:
+        one, two, three = (member(name) for name in ("one", "two", "three"))
+        one.exchange(0, {}, {"m": want(100)}, {})
+        assert two.exchange(1, {}, {"m": want(50)}, {}).grants == {}
+        two.close()
+        one.exchange(2, {"m": 0}, {}, {})
+        assert three.exchange(3, {}, {"m": want(10)}, {}).grants == {"m": 10}
+
     def test_a_refusal_is_told_to_all_and_never_made_shorter_or_milder(self, member: Make) -> None:
         one, two = member("one"), member("two")
         one.exchange(0, {}, {}, {"a": Stop(50, True, "HTTP 418")})

@@ -206,13 +206,11 @@ class Ledger:
         """Meet wants, or note them."""
         have_buried = False
         for meter, want in wants.items():
-            free = self._free(meter, want)
-            if free < want.units and not have_buried:
+            free, first = self._free(meter, want), self._first(meter)
+            if (free < want.units or first not in (None, self._member)) and not have_buried:
                 have_buried = True
                 self._bury_the_dead(now)
-            first = self._ask(
-                "SELECT member FROM wants WHERE meter = ? ORDER BY since, member LIMIT 1", meter
-            )
+                first = self._first(meter)
             if free < want.units or first not in (None, self._member):
                 self._open_data().execute(
                     "INSERT INTO wants VALUES (?1, ?2, ?3, ?4) "
@@ -262,6 +260,12 @@ class Ledger:
         )
         free: int = min(want.amount, least) - held
         return free
+
+    def _first(self, meter: str) -> object:
+        """Return whose want is the oldest; ``None``: nobody's."""
+        return self._ask(
+            "SELECT member FROM wants WHERE meter = ? ORDER BY since, member LIMIT 1", meter
+        )
 
     def _ask(self, query: str, meter: str) -> object:
         row = self._open_data().execute(query, (meter,)).fetchone()
