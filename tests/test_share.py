@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -145,6 +146,16 @@ class TestTheLedger:
         (folder / "ledger.db").write_bytes(b"nothing of the kind" * 100)
         with pytest.raises(HostError, match="cannot be shared in"):
             Ledger(folder, "one")
+
+    def test_what_a_full_disk_refuses_is_raised_and_leaves_nothing(self, member: Make) -> None:
+        one, two = member("one"), member("two")
+        one.exchange(0, {}, {"m": want(1)}, {})
+        pages = one._open_data().execute("PRAGMA page_count").fetchone()[0]
+        one._open_data().execute(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            one.exchange(0, {"m": 0}, {"m" * 10**6: want(1)}, {})
+        assert two.exchange(0, {}, {}, {}).others == {"m": 1}
+        assert one.exchange(0, {"m": 0}, {"n": want(1)}, {}).grants == {"n": 1}
 
 
 # ------------------------------------------------------------------ members, in simulated time
@@ -330,6 +341,40 @@ class TestMembers:
                 await share.__aexit__(None, None, None)
 
         simulate(main())
+
+    def test_what_the_ledger_did_not_take_is_told_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As where its disk is full for a while."""
+
+        async def main() -> None:
+            hearers: list[Callable[[], None]] = []
+            shares = [Share("toy", Neighbour(n, hearers), folder=tmp_path) for n in range(2)]
+            one, two = [
+                Limiter(limits_of(ROLLING), share._seam, share=await share.__aenter__())
+                for share in shares
+            ]
+            whole = two.call("GET /", costs={"requests": 100})
+            (await one.acquire(one.call("GET /"), limit_s=1.0)).answered()
+
+            def refuse(*_: Any) -> Any:
+                raise sqlite3.OperationalError("database or disk is full")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Ledger, "exchange", refuse)
+                waiting = asyncio.ensure_future(two.acquire(whole, limit_s=60.0))
+                await asyncio.sleep(10.0)
+                assert not waiting.done()
+                (await one.acquire(one.call("GET /"), limit_s=0.0)).answered(429)
+                await asyncio.sleep(1.0)
+            (await waiting).answered()
+            assert two.stopped_s(whole) == 0.0
+            for share in shares:
+                await share.__aexit__(None, None, None)
+
+        simulate(main())
+        told = [record for record in caplog.records if record.name.endswith("share")]
+        assert [record.exc_info is not None for record in told] == [True, True]  # each once
 
     def test_misuse_is_named(self, tmp_path: Path) -> None:
         async def main() -> None:

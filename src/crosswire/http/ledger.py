@@ -177,10 +177,11 @@ class Ledger:
             reply = Reply()
             self._meet(now, wants, reply)
             self._read(now, reply)
+            data.execute("COMMIT")
         except BaseException:
-            data.execute("ROLLBACK")
+            if data.in_transaction:  # where the disk is full, it is rolled back already
+                data.execute("ROLLBACK")
             raise
-        data.execute("COMMIT")
         return reply
 
     def leave(self, now: int, held: Mapping[str, int]) -> None:
@@ -189,10 +190,12 @@ class Ledger:
         Args:
             held: meter → units that still count.
         """
-        self.exchange(now, held, {}, {})
-        self._bury(now, self._member)
-        self._lock_of(self._member).unlink(missing_ok=True)
-        self.close()
+        try:
+            self.exchange(now, held, {}, {})
+            self._bury(now, self._member)
+            self._lock_of(self._member).unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def _open_data(self) -> sqlite3.Connection:
         if self._data is None:

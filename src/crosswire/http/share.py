@@ -13,6 +13,7 @@ Rules:
    own, else twice as much of it as it used not long ago.
 3. A refusal of the venue's, and a ban, stops all members.
 4. A nudge is a hint: it says nothing, and nothing is lost with it but time.
+5. What the ledger did not take, as where its disk is full, is told again after ``LOOK_AGAIN_S``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import asyncio
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -84,7 +86,9 @@ class Share:
         self._asking: dict[str, Want] = {}
         self._unmet: dict[str, Want] = {}
         self._stops: dict[str, Stop] = {}
+        self._untold: dict[str, int] = {}
         self._is_nudged = False
+        self._is_failing = False
         self._gone_free_at: int | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -148,7 +152,7 @@ class Share:
         self._begin()
 
     def _be_nudged(self) -> None:
-        self._wants.update(self._unmet)
+        self._wants = {**self._unmet, **self._wants}
         self.look()
 
     def _begin(self) -> None:
@@ -160,28 +164,37 @@ class Share:
         try:
             while self._ledger and self._sharer and (held := self._has_news()) is not None:
                 await self._exchange_once(self._ledger, self._sharer, held)
-        except Exception:
-            _log.exception("limits are not shared any more; what is held is gone on with")
-            raise
+            self._is_failing = False
+        except (sqlite3.Error, OSError):
+            if not self._is_failing:
+                _log.exception("limits are not shared for now; what is held is gone on with")
+            self._is_failing = True
         finally:
             self._task = None
-        self._set_timer()
+            self._set_timer()
 
     def _has_news(self) -> Mapping[str, int] | None:
         """Return what is given back; ``None``: there is nothing to say at all."""
         assert self._sharer
-        held = self._sharer.held()
+        held = {**self._untold, **self._sharer.held()}
         if held or self._wants or self._stops or self._is_nudged:
             return held
         return None
 
     async def _exchange_once(self, ledger: Ledger, sharer: Sharer, held: Mapping[str, int]) -> None:
         wants, stops = self._wants, self._stops
-        self._wants, self._stops, self._is_nudged = {}, {}, False
+        self._wants, self._stops, self._untold, self._is_nudged = {}, {}, {}, False
         self._asking = wants
         now = self._seam.monotonic_ns()
-        reply = await self._seam.in_thread(lambda: ledger.exchange(now, held, wants, stops))
-        self._asking = {}
+        try:
+            reply = await self._seam.in_thread(lambda: ledger.exchange(now, held, wants, stops))
+        except BaseException:
+            self._wants = {**wants, **self._wants}
+            self._stops = {**stops, **self._stops}
+            self._untold = dict(held)
+            raise
+        finally:
+            self._asking = {}
         is_new = bool(wants.keys() - reply.grants.keys() - self._unmet.keys())
         for meter, want in wants.items():
             if meter in reply.grants:
@@ -203,7 +216,7 @@ class Share:
             return
         now = self._seam.monotonic_ns()
         times = [at for at in (self._sharer.free_at(),) if at is not None]
-        if self._unmet:
+        if self._unmet or self._is_failing:
             times.append(now + round(LOOK_AGAIN_S * 1e9))
             if self._gone_free_at is not None:
                 times.append(self._gone_free_at)
