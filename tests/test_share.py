@@ -376,6 +376,64 @@ class TestMembers:
         told = [record for record in caplog.records if record.name.endswith("share")]
         assert [record.exc_info is not None for record in told] == [True, True]  # each once
 
+    def test_a_ban_that_was_not_told_yet_is_no_milder_for_a_429_behind_it(
+        self, tmp_path: Path
+    ) -> None:
+        async def main() -> None:
+            hearers: list[Callable[[], None]] = []
+            shares = [Share("toy", Neighbour(n, hearers), folder=tmp_path) for n in range(2)]
+            one, two = [
+                Limiter(limits_of(ROLLING), share._seam, share=await share.__aenter__())
+                for share in shares
+            ]
+            tickets = [await one.acquire(one.call("GET /")) for _ in range(2)]
+            tickets[0].answered(418)
+            tickets[1].answered(429)
+            await asyncio.sleep(0.1)
+            with pytest.raises(LimitError, match="rate-banned") as caught:
+                await two.acquire(two.call("GET /"))
+            assert caught.value.left_s > 29.0
+            for share in shares:
+                await share.__aexit__(None, None, None)
+
+        simulate(main())
+
+    def test_who_is_cancelled_while_it_leaves_leaves_all_the_same(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            hearers: list[Callable[[], None]] = []
+            share = Share("toy", Neighbour(1, hearers), folder=tmp_path)
+            limiter = Limiter(
+                limits_of(ROLLING), share._seam, transit_s=0.1, share=await share.__aenter__()
+            )
+            (await limiter.acquire(limiter.call("GET /", costs={"requests": 100}))).answered()
+            leaving = asyncio.ensure_future(share.__aexit__(None, None, None))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            assert hearers == []
+            await asyncio.sleep(1.2)
+            async with Share("toy", Neighbour(2, hearers), folder=tmp_path) as other:
+                limiter = Limiter(limits_of(ROLLING), other._seam, share=other)
+                whole = limiter.call("GET /", costs={"requests": 100})
+                (await limiter.acquire(whole, limit_s=0.1)).answered()
+
+        simulate(main())
+
+    def test_who_cannot_be_nudged_is_no_member(self, tmp_path: Path) -> None:
+        class Deaf(FakeSeam):
+            def open_nudge(self, folder: Path, name: str, on_nudge: Callable[[], None]) -> Any:
+                raise OSError("AF_UNIX path too long")
+
+        async def main() -> None:
+            share = Share("toy", Deaf(), folder=tmp_path)
+            with pytest.raises(HostError, match="too long"):
+                await share.__aenter__()
+            with pytest.raises(UsageError, match="to be entered"):
+                Limiter(limits_of(ROLLING), share._seam, share=share)
+
+        simulate(main())
+
     def test_misuse_is_named(self, tmp_path: Path) -> None:
         async def main() -> None:
             seam = Neighbour(1, [])

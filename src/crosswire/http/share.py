@@ -98,7 +98,11 @@ class Share:
         self._ledger = await self._seam.in_thread(lambda: Ledger(self._folder, self._member))
         try:
             self._nudge = self._seam.open_nudge(self._folder, self._member, self._be_nudged)
-        except OSError as error:
+        except BaseException as error:
+            self._ledger.close()
+            self._ledger = None
+            if not isinstance(error, OSError):
+                raise
             raise HostError(f"limits cannot be shared in {self._folder}: {error}") from error
         return self
 
@@ -108,19 +112,30 @@ class Share:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave; what was spent stays spent for the others."""
+        """Leave; what was spent stays spent for the others. Who is cancelled meanwhile leaves all
+        the same, or would hold what it holds for as long as its process lives."""
+        leaving = asyncio.get_running_loop().create_task(self._leave())
+        try:
+            await asyncio.shield(leaving)
+        except asyncio.CancelledError:
+            await asyncio.wait([leaving])
+            raise
+
+    async def _leave(self) -> None:
         if self._timer:
             self._timer.cancel()
         ledger, self._ledger = self._ledger, None
-        if self._task:
-            await asyncio.gather(self._task, return_exceptions=True)
         assert ledger
         assert self._nudge
-        counted = self._sharer.counted() if self._sharer else {}
-        now = self._seam.monotonic_ns()
-        await self._seam.in_thread(lambda: ledger.leave(now, counted))
-        self._nudge.send()
-        self._nudge.close()
+        try:
+            if self._task:
+                await asyncio.gather(self._task, return_exceptions=True)
+            counted = self._sharer.counted() if self._sharer else {}
+            now = self._seam.monotonic_ns()
+            await self._seam.in_thread(lambda: ledger.leave(now, counted))
+            self._nudge.send()
+        finally:
+            self._nudge.close()
 
     def join(self, sharer: Sharer) -> None:
         """Say who shares.
@@ -142,7 +157,10 @@ class Share:
             self._begin()
 
     def stop(self, scope: str, stop: Stop) -> None:
-        """Tell all members of a refusal."""
+        """Tell all members of a refusal; one that was not told yet is made no shorter or milder."""
+        if known := self._stops.get(scope):
+            is_ban = known.is_ban or stop.is_ban
+            stop = Stop(max(known.until, stop.until), is_ban, stop.cause)
         self._stops[scope] = stop
         self._begin()
 
