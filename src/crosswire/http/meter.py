@@ -62,8 +62,7 @@ class Meter:
 
     Attributes:
         window: the count. Its limit is what may be let through here.
-        held: of a shared one: units that no other process holds; never below the window's limit
-            or count.
+        held: of a shared one: units that no other process holds; never below the window's limit.
         wanted, others, holders: of a shared one: units that other processes want and hold, and how
             many of them all hold some or want some.
     """
@@ -113,7 +112,7 @@ class Meter:
         self._note_peak(now, used)
         share = self._share(has_waiters)
         allowed = min(self.window.limit, share if has_waiters else max(share, used))
-        held = max(allowed, used)
+        held = min(self.held, max(allowed, used))  # used may be more: what others spent is in it
         spare = self.held - held
         if allowed < self.window.limit:
             self.window.set_limit(now, allowed)
