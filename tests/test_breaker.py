@@ -336,3 +336,19 @@ def test_every_state_that_can_be_reached_is_walked_in_every_way() -> None:
     assert states == {"closed", "open", "half-open"}
     assert len(seen) >= 190
     assert steps >= 1000
+
+
+def test_a_callback_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(change: Change) -> None:
+        raise ValueError("a bug of the caller's")
+
+    clock = Clock()
+    breaker = Breaker(clock, "here query", failures_max=1, probes_needed=1, on_change=broken)
+    fail(breaker)
+    assert breaker.state is BreakerState.OPEN
+    clock.now += 2 * S
+    with breaker.ask() as permit:
+        permit.done(Outcome.SUCCESS)
+    assert breaker.state is BreakerState.CLOSED
+    told = [record.getMessage() for record in caplog.records]
+    assert told == ["on_change of here query raised"] * 3

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+from fake_world import FakeSeam, simulate
+
+from crosswire.errors import LimitError
+from crosswire.http import Limiter, LimitEvent, LimitEventKind, Ticket
 from crosswire.http.meter import Clock, Meter
-from crosswire.limits import Count, Limit
+from crosswire.limits import Count, Limit, Refusal, VenueLimits
 
 S = 10**9
 ROLLING = Limit("all", "requests", 100, Count.ROLLING, 1.0)
+REFUSALS = (Refusal(418, is_ban=True, wait_s=30.0), Refusal(429, wait_s=2.0))
+
+
+def toy(*limits: Limit) -> VenueLimits:
+    return VenueLimits("toy", "2026-11", "a test", limits, REFUSALS)
 
 
 def test_what_somebody_else_spends_is_not_held() -> None:
@@ -20,3 +32,46 @@ def test_what_somebody_else_spends_is_not_held() -> None:
     meter.wanted = 0
     meter.take_back_all(3)
     assert meter.window.limit == 10
+
+
+# ------------------------------------------------------------------ callbacks
+
+
+def broken(event: LimitEvent) -> None:
+    raise ValueError("a bug of the caller's")
+
+
+def test_a_callback_that_raises_keeps_no_place_and_wakes_everybody() -> None:
+    async def main() -> None:
+        limiter = Limiter(toy(ROLLING), FakeSeam(), on_event=broken)
+        whole = limiter.call("GET /", costs={"requests": 100})
+        (await limiter.acquire(whole)).answered()
+        waiting = [asyncio.ensure_future(limiter.acquire(whole)) for _ in range(2)]
+        await asyncio.sleep(0.5)
+        (await waiting[0]).answered(418)
+        with pytest.raises(LimitError, match="rate-banned"):
+            await waiting[1]
+        assert (limiter.waiting, limiter.rows()[0].out) == (0, 0)
+
+    simulate(main())
+
+
+def test_a_callback_that_tells_of_another_answer_during_a_ban_is_let() -> None:
+    async def main() -> None:
+        tickets: list[Ticket] = []
+
+        def answer(event: LimitEvent) -> None:
+            if event.kind is LimitEventKind.BANNED:
+                tickets[1].answered()
+
+        limiter = Limiter(toy(ROLLING), FakeSeam(), on_event=answer)
+        half = limiter.call("GET /", costs={"requests": 50})
+        tickets += [await limiter.acquire(half) for _ in range(2)]
+        waiting = asyncio.ensure_future(limiter.acquire(half))
+        await asyncio.sleep(0.1)
+        tickets[0].answered(418)
+        with pytest.raises(LimitError, match="rate-banned"):
+            await waiting
+        assert limiter.rows()[0].out == 0
+
+    simulate(main())

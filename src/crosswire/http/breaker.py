@@ -23,6 +23,7 @@ outcome is counted as late and changes nothing. Time is a clock that is passed i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,6 +33,8 @@ from typing import Self
 from ..errors import BreakerOpenError, UsageError
 
 __all__ = ["Breaker", "BreakerState", "Change", "Outcome", "Permit", "outcome_of"]
+
+_log = logging.getLogger(__name__)
 
 
 class BreakerState(StrEnum):
@@ -129,7 +132,8 @@ class Breaker:
         open_s, open_max_s: how long it stays open the first time, and at most.
         probes_max: that may be out at once while it is half-open.
         probes_needed: successes until it closes.
-        on_change: called with each :class:`Change`, inside of the call that made it.
+        on_change: called with each :class:`Change`, inside of the call that made it; what it
+            raises is logged.
 
     Attributes:
         state: as of the last call; an open one whose time is over is half-open once it is asked.
@@ -242,4 +246,7 @@ class Breaker:
         self._generation += 1
         self.failures = self.probes_out = self._successes = 0
         if self._on_change:
-            self._on_change(Change(self.name, before, state, self._clock(), cause))
+            try:
+                self._on_change(Change(self.name, before, state, self._clock(), cause))
+            except Exception:  # or it would take the place of the answer that made the change
+                _log.exception("on_change of %s raised", self.name)

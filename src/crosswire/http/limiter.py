@@ -25,6 +25,7 @@ import asyncio
 import functools
 import heapq
 import json
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -46,6 +47,8 @@ __all__ = ["Limiter", "Ticket"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 TIMER_LATE_NS = 1_000
 """A timer is asked for so much later, for the loop's clock is a float."""
@@ -122,7 +125,8 @@ class Limiter:
         transit_s: how long a request without an answer may take to arrive after all.
         waiting_max: requests that may wait.
         share: with the limiters of other processes, which together let no more through; entered.
-        on_event: called with each :class:`LimitEvent`, inside of the call that made it.
+        on_event: called with each :class:`LimitEvent`, inside of the call that made it; what it
+            raises is logged.
 
     Attributes:
         limits: as given.
@@ -477,10 +481,10 @@ class Limiter:
         halt.until = max(halt.until, stop.until)
         halt.cause = stop.cause
         self._stopped_until = max(self._stopped_until, halt.until)
-        kind = LimitEventKind.BANNED if stop.is_ban else LimitEventKind.LIMITED
-        self._tell(kind, " ".join(scopes[1]) or "address", now, halt.until, halt.cause)
         if stop.is_ban:
             self._refuse_waiters(halt, now)
+        kind = LimitEventKind.BANNED if stop.is_ban else LimitEventKind.LIMITED
+        self._tell(kind, " ".join(scopes[1]) or "address", now, halt.until, halt.cause)
 
     def _refuse_waiters(self, stop: Halt, now: int) -> None:
         for queue in self._queues.values():
@@ -625,6 +629,10 @@ class Limiter:
     def _tell(
         self, kind: LimitEventKind, name: str, now: int, until: int | None, cause: str
     ) -> None:
-        if self._on_event:
-            left_s = None if until is None else max(0, until - now) / 1e9
+        if not self._on_event:
+            return
+        left_s = None if until is None else max(0, until - now) / 1e9
+        try:
             self._on_event(LimitEvent(kind, name, now, left_s, self.waiting, cause))
+        except Exception:  # or whoever waits would pay for it, and whoever was answered
+            _log.exception("on_event raised")
