@@ -10,6 +10,7 @@ from fake_world import FakeSeam, simulate
 from crosswire.errors import LimitError
 from crosswire.http import Limiter, LimitEvent, LimitEventKind, Ticket
 from crosswire.http.meter import Clock, Meter
+from crosswire.http.window import CalendarWindow
 from crosswire.limits import Count, Limit, Refusal, VenueLimits
 
 S = 10**9
@@ -75,3 +76,19 @@ def test_a_callback_that_tells_of_another_answer_during_a_ban_is_let() -> None:
         assert limiter.rows()[0].out == 0
 
     simulate(main())
+
+
+# ------------------------------------------------------------------ clocks
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_what_is_answered_behind_a_step_back_of_the_clock_counts(is_late: bool) -> None:
+    window = CalendarWindow(10, S, 0, 10 * S, 0)
+    token = window.spend(0, 7)
+    window.set_clock(0, 5 * S)  # the venue's window is an older one than was thought
+    if is_late:
+        window.lose(0, 7, token)
+    else:
+        window.answer(0, 7, token)
+    assert window.room(1) == 3
+    assert window.room(S) == 10

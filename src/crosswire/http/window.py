@@ -208,8 +208,7 @@ class CalendarWindow:
 
     def answer(self, now: int, units: int, token: int) -> None:
         self.out -= units
-        first = max(token, self._first(now) - AHEAD_MAX)  # what is older than that is over
-        for ordinal in range(first, self._last(now) + 1):
+        for ordinal in range(self._first(now), self._last(now) + 1):  # what is older is over
             self._counts[ordinal] = self._counts.get(ordinal, 0) + units
 
     def lose(self, now: int, units: int, token: int) -> None:
