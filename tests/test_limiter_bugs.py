@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from fake_world import FakeSeam, simulate
 
-from crosswire.errors import LimitError
+from crosswire.errors import BreakerOpenError, LimitError, RequestError
 from crosswire.http import Limiter, LimitEvent, LimitEventKind, Ticket
 from crosswire.http.meter import Clock, Meter
 from crosswire.http.window import CalendarWindow
@@ -92,3 +92,45 @@ def test_what_is_answered_behind_a_step_back_of_the_clock_counts(is_late: bool) 
         window.answer(0, 7, token)
     assert window.room(1) == 3
     assert window.room(S) == 10
+
+
+# ------------------------------------------------------------------ decorated functions
+
+
+def test_what_a_throttled_function_raises_tells_how_long_to_wait() -> None:
+    async def main() -> None:
+        limiter = Limiter(toy(ROLLING), FakeSeam())
+
+        @limiter.throttled("GET /")
+        async def ask() -> None:
+            raise RequestError("http-status", "429", may_have_run=False, status=429,
+                               retry_after_s=60.0)  # fmt: skip
+
+        with pytest.raises(RequestError):
+            await ask()
+        assert limiter.stopped_s(limiter.call("GET /")) == 60.0
+
+    simulate(main())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        LimitError("rate-banned", "elsewhere", left_s=9.0, status=418),
+        BreakerOpenError("elsewhere", 1.0),
+    ],
+    ids=lambda error: error.code,
+)
+def test_what_another_limiter_or_a_breaker_refused_was_not_sent(error: Exception) -> None:
+    async def main() -> None:
+        limiter = Limiter(toy(ROLLING), FakeSeam())
+
+        @limiter.throttled("GET /")
+        async def ask() -> None:
+            raise error
+
+        with pytest.raises(type(error)):
+            await ask()
+        assert (limiter.usage.bans, limiter.usage.unsent, limiter.rows()[0].used) == (0, 1, 0)
+
+    simulate(main())

@@ -31,7 +31,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from ..errors import LimitError, RequestError, UsageError
+from ..errors import BreakerOpenError, LimitError, RequestError, UsageError
 from ..limits import Refusal, Scope, Signal, VenueLimits
 from ..seam import Seam
 from .ledger import Reply, Stop
@@ -246,7 +246,8 @@ class Limiter:
         """Return a decorator for what makes one request: it waits for its ticket.
 
         Where the function returns a :class:`~crosswire.http.Response`, its headers are read. Where
-        it raises a :class:`RequestError` that says so, nothing was sent.
+        it raises a :class:`RequestError`, its status and ``retry_after_s`` are; where that says
+        so, or is a :class:`LimitError`, or it raises :class:`BreakerOpenError`, nothing was sent.
 
         Args: as of :meth:`call` and :meth:`acquire`.
         """
@@ -258,9 +259,12 @@ class Limiter:
                 with await self.acquire(call, limit_s=limit_s) as ticket:
                     try:
                         result = await function(*args, **kwargs)
+                    except (BreakerOpenError, LimitError):
+                        ticket.unsent()
+                        raise
                     except RequestError as error:
                         if error.status is not None:
-                            ticket.answered(error.status)
+                            ticket.answered(error.status, _wait_headers(error))
                         elif not error.may_have_run:
                             ticket.unsent()
                         raise
@@ -636,3 +640,9 @@ class Limiter:
             self._on_event(LimitEvent(kind, name, now, left_s, self.waiting, cause))
         except Exception:  # or whoever waits would pay for it, and whoever was answered
             _log.exception("on_event raised")
+
+
+def _wait_headers(error: RequestError) -> list[tuple[str, str]]:
+    """Return the header that said how long to wait, of an answer that is an error."""
+    left_s = error.retry_after_s
+    return [] if left_s is None else [("retry-after", f"{left_s:.9f}")]
