@@ -434,6 +434,19 @@ class TestMembers:
 
         simulate(main())
 
+    def test_who_only_tries_is_given_what_is_lacking_a_little_later(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            async with Share("toy", Neighbour(1, []), folder=tmp_path) as share:
+                limiter = Limiter(limits_of(ROLLING), share._seam, share=share)
+                call = limiter.call("GET /")
+                assert limiter.try_acquire(call) is None
+                await asyncio.sleep(0.01)
+                ticket = limiter.try_acquire(call)
+                assert ticket is not None
+                ticket.answered()
+
+        simulate(main())
+
     def test_misuse_is_named(self, tmp_path: Path) -> None:
         async def main() -> None:
             seam = Neighbour(1, [])

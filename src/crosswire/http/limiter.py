@@ -203,7 +203,8 @@ class Limiter:
     # ---- asking
 
     def try_acquire(self, call: Call) -> Ticket | None:
-        """Return a ticket, or ``None`` where the request would have to wait.
+        """Return a ticket, or ``None`` where the request would have to wait; what is lacking of a
+        shared limit is asked for, and is there a little later.
 
         Raises:
             LimitError: the venue has banned this address.
@@ -213,8 +214,11 @@ class Limiter:
             return None
         if self._queues and self._is_held_up(call):
             return None
-        for window, _, needed, _ in call.places:
-            if window.room(now) < needed:
+        for window, _, needed, meter in call.places:
+            room = window.room(now)
+            if room < needed:
+                if self._share:
+                    self._lease(self._share, meter, needed - room)
                 return None
         self.usage.passed += 1
         return Ticket(self, call, [window.spend(now, units) for window, units, _, _ in call.places])
@@ -373,7 +377,7 @@ class Limiter:
             needed += kept.get(id(meter), 0)
             room = window.room(now)
             if room < needed:
-                if self._share and window.limit < meter.limit.amount:
+                if self._share:
                     self._lease(self._share, meter, needed - room)
                 free = window.next_room(now, needed)
                 if free is None:
@@ -384,7 +388,8 @@ class Limiter:
     def _lease(self, share: Share, meter: Meter, units: int) -> None:
         """Ask for units that others may hold."""
         units = min(units, meter.limit.amount - meter.window.limit)
-        share.want(meter.id, units, meter.limit.amount, meter.hold_ns)
+        if units > 0:
+            share.want(meter.id, units, meter.limit.amount, meter.hold_ns)
 
     def _pass(self, waiter: _Waiter, now: int) -> None:
         places = waiter.call.places
