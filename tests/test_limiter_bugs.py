@@ -8,7 +8,7 @@ import pytest
 from fake_world import FakeSeam, simulate
 
 from crosswire.errors import BreakerOpenError, LimitError, RequestError
-from crosswire.http import Limiter, LimitEvent, LimitEventKind, Ticket
+from crosswire.http import Kind, Limiter, LimitEvent, LimitEventKind, Ticket
 from crosswire.http.meter import Clock, Meter
 from crosswire.http.window import CalendarWindow
 from crosswire.limits import Count, Limit, Refusal, VenueLimits
@@ -74,6 +74,21 @@ def test_a_callback_that_tells_of_another_answer_during_a_ban_is_let() -> None:
         with pytest.raises(LimitError, match="rate-banned"):
             await waiting
         assert limiter.rows()[0].out == 0
+
+    simulate(main())
+
+
+# ------------------------------------------------------------------ refusals
+
+
+def test_a_429_is_said_not_to_stop_cancels() -> None:
+    async def main() -> None:
+        limiter = Limiter(toy(ROLLING), FakeSeam())
+        call, cancel = limiter.call("GET /"), limiter.call("GET /", kind=Kind.CANCEL)
+        (await limiter.acquire(call)).answered(429)
+        assert (limiter.stopped_s(call), limiter.stopped_s(cancel)) == (2.0, 0.0)
+        (await limiter.acquire(cancel)).answered(418)
+        assert (limiter.stopped_s(call), limiter.stopped_s(cancel)) == (30.0, 30.0)
 
     simulate(main())
 

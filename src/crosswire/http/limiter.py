@@ -619,7 +619,9 @@ class Limiter:
     def stopped_s(self, call: Call) -> float:
         """Return how long a refusal or a ban still stops such requests, in s; 0: not at all."""
         now = self._clock()
-        return max([0, *(stop.until - now for stop in call.halts)]) / 1e9
+        is_cancel = call.kind is Kind.CANCEL
+        stops = [stop for stop in call.halts if stop.is_ban or not is_cancel]
+        return max([0, *(stop.until - now for stop in stops)]) / 1e9
 
     def _tell_of_waiting(self, now: int, had_waiters: bool, wake: int | None) -> None:
         is_waiting = bool(self._queues)
