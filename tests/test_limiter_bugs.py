@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from math import inf, nan
 
 import pytest
 from fake_world import FakeSeam, simulate
 
-from crosswire.errors import BreakerOpenError, LimitError, RequestError
+from crosswire.errors import BreakerOpenError, LimitError, RequestError, UsageError
 from crosswire.http import Kind, Limiter, LimitEvent, LimitEventKind, Ticket
 from crosswire.http.meter import Clock, Meter
 from crosswire.http.window import CalendarWindow
@@ -91,6 +92,12 @@ def test_a_429_is_said_not_to_stop_cancels() -> None:
         assert (limiter.stopped_s(call), limiter.stopped_s(cancel)) == (30.0, 30.0)
 
     simulate(main())
+
+
+@pytest.mark.parametrize("wait_s", [-1.0, nan, inf])
+def test_a_refusal_that_never_ends_or_has_no_time_is_no_refusal(wait_s: float) -> None:
+    with pytest.raises(UsageError, match="wait_s"):
+        Refusal(429, wait_s=wait_s)
 
 
 # ------------------------------------------------------------------ clocks

@@ -447,6 +447,24 @@ class TestMembers:
 
         simulate(main())
 
+    def test_a_ban_until_the_year_9999_is_told_to_all(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            hearers: list[Callable[[], None]] = []
+            shares = [Share("toy", Neighbour(n, hearers), folder=tmp_path) for n in range(2)]
+            one, two = [
+                Limiter(limits_of(ROLLING), share._seam, share=await share.__aenter__())
+                for share in shares
+            ]
+            until = [("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT")]
+            (await one.acquire(one.call("GET /"))).answered(418, until)
+            await asyncio.sleep(0.1)
+            with pytest.raises(LimitError, match="rate-banned"):
+                await two.acquire(two.call("GET /"), limit_s=1.0)
+            for share in shares:
+                await share.__aexit__(None, None, None)
+
+        simulate(main())
+
     def test_misuse_is_named(self, tmp_path: Path) -> None:
         async def main() -> None:
             seam = Neighbour(1, [])

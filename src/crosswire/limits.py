@@ -97,6 +97,10 @@ class Refusal:
     per: tuple[Scope, ...] = ()
     wait_s: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.wait_s < 1e9:
+            raise UsageError(f"a refusal needs 0 <= wait_s < 1e9, not {self.wait_s!r}")
+
 
 @dataclass(frozen=True)
 class VenueLimits:

@@ -50,6 +50,8 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+WAIT_MAX_S = 1e9
+"""A Retry-After may be of any year; more would be no time that the ledger can keep."""
 TIMER_LATE_NS = 1_000
 """A timer is asked for so much later, for the loop's clock is a float."""
 
@@ -468,7 +470,8 @@ class Limiter:
         left_s = None
         if retry_after is not None:
             left_s = parse_retry_after(retry_after, self._seam.time_ns())
-        until = now + round((refusal.wait_s if left_s is None else left_s) * 1e9)
+        wait_s = min(refusal.wait_s if left_s is None else left_s, WAIT_MAX_S)
+        until = now + round(wait_s * 1e9)
         cause = f"HTTP {status}" + (f" with code {code}" if code else "")
         scopes = call.scopes(refusal.per)
         stop = Stop(until, refusal.is_ban, cause)
