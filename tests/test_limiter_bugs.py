@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from math import inf, nan
+from math import inf, isnan, nan
 
 import pytest
 from fake_world import FakeSeam, simulate
@@ -154,5 +154,28 @@ def test_what_another_limiter_or_a_breaker_refused_was_not_sent(error: Exception
         with pytest.raises(type(error)):
             await ask()
         assert (limiter.usage.bans, limiter.usage.unsent, limiter.rows()[0].used) == (0, 1, 0)
+
+    simulate(main())
+
+
+# ------------------------------------------------------------------ limit_s
+
+
+@pytest.mark.parametrize("limit_s", [0.0, -1.0, inf, nan])
+def test_an_odd_limit_is_no_wait_or_no_limit_or_refused(limit_s: float) -> None:
+    async def main() -> None:
+        limiter = Limiter(toy(ROLLING), FakeSeam())
+        whole = limiter.call("GET /", costs={"requests": 100})
+        if isnan(limit_s):  # a timer for it would spoil the loop's order of timers
+            with pytest.raises(UsageError, match="not a number"):
+                await limiter.acquire(whole, limit_s=limit_s)
+            return
+        (await limiter.acquire(whole, limit_s=limit_s)).answered()
+        if limit_s == inf:
+            (await limiter.acquire(whole, limit_s=limit_s)).answered()
+            return
+        with pytest.raises(LimitError, match="rate-limited"):
+            await limiter.acquire(whole, limit_s=limit_s)
+        assert (limiter.waiting, limiter.rows()[0].out) == (0, 0)
 
     simulate(main())

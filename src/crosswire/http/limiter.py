@@ -28,6 +28,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from math import isnan
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -229,11 +230,15 @@ class Limiter:
         """Return a ticket, as soon as there is one.
 
         Args:
-            limit_s: how long it may take at most; ``None``: as long as it takes.
+            limit_s: how long it may take at most; 0 or less: there is room now, or never; ``None``:
+                as long as it takes.
 
         Raises:
             LimitError: the venue has banned this address; or it took too long, or too many wait.
+            UsageError: ``limit_s`` is not a number.
         """
+        if limit_s is not None and isnan(limit_s):
+            raise UsageError("limit_s is not a number")
         ticket = self.try_acquire(call)
         if ticket is None:
             ticket = await self._wait(call, limit_s)
