@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from fake_world import FakeSeam, simulate
 
-from crosswire.errors import BreakerOpenError, LimitError, RequestError
+from crosswire.errors import BreakerOpenError, LimitError, RequestError, UsageError
 from crosswire.http import (
     BreakerState,
     Client,
@@ -31,7 +32,7 @@ LIMITS = VenueLimits(
      Refusal(None, "slow", wait_s=3.0)),
 )  # fmt: skip
 
-Reply = int | RequestError | tuple[int, Sequence[tuple[str, str]], bytes]
+Reply = int | RequestError | UsageError | tuple[int, Sequence[tuple[str, str]], bytes]
 
 
 def lost(code: str = "http-reset", *, may_have_run: bool = True) -> RequestError:
@@ -61,7 +62,7 @@ class Place:
         self.sent.append((self._seam.seconds(), method, target, body))
         await asyncio.sleep(self._took_s)
         reply = next(self._replies)
-        if isinstance(reply, RequestError):
+        if isinstance(reply, RequestError | UsageError):
             raise reply
         status, lines, text = reply if isinstance(reply, tuple) else (reply, (), b"{}")
         return Response(status, lines, text, Phases(0, 0, 0, 0, 0), "1.1")
@@ -247,6 +248,7 @@ def test_it_is_signed_anew_for_each_attempt_and_what_signing_raises_costs_nothin
             await world.ask(sign=fail)
         assert world.used() == used
         assert world.client.breakers[Kind.QUERY].probes_out == 0
+        assert world.endpoints.snapshot()[0].calls_out == 0
 
     play(lambda: World(503, 200), do)
 
@@ -259,6 +261,44 @@ def test_one_deadline_holds_for_all_attempts() -> None:
         assert len(world.sent) >= 2
 
     play(lambda: World(503), do)
+
+
+def test_what_comes_behind_its_deadline_was_not_sent_and_costs_nothing() -> None:
+    async def do(world: World) -> None:
+        def sign() -> tuple[str, Sequence[tuple[str, str]], bytes]:
+            asyncio.get_running_loop().now += 3.0  # type: ignore[attr-defined]
+            return "/", (), b""
+
+        with pytest.raises(RequestError) as caught:
+            await world.ask(Kind.ORDER, sign=sign, limit_s=2.0)
+        assert (caught.value.code, caught.value.may_have_run) == ("http-timeout", False)
+        assert (world.sent, world.used(), world.limiter.usage.unsent) == ([], 0, 1)
+
+    play(lambda: World(200), do)
+
+
+def test_what_cannot_be_sent_costs_nothing() -> None:
+    async def do(world: World) -> None:
+        with pytest.raises(UsageError):
+            await world.ask(Kind.ORDER)
+        assert (world.used(), world.limiter.usage.unsent) == (0, 1)
+
+    play(lambda: World(UsageError("a header with a line feed")), do)
+
+
+@pytest.mark.parametrize("status", [418, 429])
+def test_what_reading_a_code_raises_hides_no_refusal(status: int) -> None:
+    async def do(world: World) -> None:
+        with pytest.raises(ValueError, match="Expecting value"):
+            await world.ask()
+        call = world.limiter.call("GET /")
+        assert world.limiter.stopped_s(call) == 7.0
+        assert world.limiter.usage.lost == 0
+
+    def code_of(response: Response) -> str:
+        return str(json.loads(response.body)["code"])
+
+    play(lambda: World((status, [("retry-after", "7")], b"<html>"), code_of=code_of), do)
 
 
 def test_a_caller_who_leaves_says_nothing_and_keeps_no_place() -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ..errors import BreakerOpenError, RequestError
+from ..errors import BreakerOpenError, RequestError, UsageError
 from ..seam import Seam
 from .breaker import Breaker, Outcome, outcome_of
 from .endpoints import Endpoints
@@ -95,7 +95,8 @@ class Client:
             :class:`Breaker` is by default.
         limits_s: for all attempts together, by kind.
         code_of: returns the venue's own code of an answer, where its refusals are told in a body
-            with HTTP 200; an answer with one is told to the limiter, and left to the caller.
+            with HTTP 200; an answer with one is told to the limiter, and left to the caller. It is
+            given every answer, of any status and body; what it raises goes to the caller.
 
     Attributes:
         breakers: by kind.
@@ -183,18 +184,29 @@ class Client:
             with permit:
                 try:
                     use = self.endpoints.pick()
-                    if sign:
-                        target, headers, body = sign()
                 except BaseException:
                     ticket.unsent()
                     raise
                 with use:
-                    begun = clock()
+                    try:
+                        if sign:
+                            target, headers, body = sign()
+                        begun = clock()
+                        if begun >= end:
+                            raise RequestError(
+                                "http-timeout", "no time is left to send it", may_have_run=False
+                            )
+                    except BaseException:
+                        ticket.unsent()
+                        raise
                     try:
                         response: Response = await use.place.request(
                             method, target, headers=headers, body=body, kind=call.kind,
                             limit_s=(end - begun) / 1e9,
                         )  # fmt: skip
+                    except UsageError:
+                        ticket.unsent()
+                        raise
                     except RequestError as error:
                         if not error.may_have_run:
                             ticket.unsent()
@@ -202,12 +214,16 @@ class Client:
                             permit.done(Outcome.FAILURE, str(error))
                             use.done(Outcome.FAILURE, cause=str(error))
                         raise
-                    code = self._code_of(response) if self._code_of else ""
-                    ticket.answered(response.status, response.headers, code)
                     outcome = outcome_of(response.status)
                     cause = f"HTTP {response.status}" if outcome is Outcome.FAILURE else ""
                     permit.done(outcome, cause)
                     use.done(outcome, (clock() - begun) / 1e9, cause)
+                    code = ""
+                    try:
+                        if self._code_of:
+                            code = self._code_of(response)
+                    finally:  # a body may be anything, and the status is told all the same
+                        ticket.answered(response.status, response.headers, code)
         refusal = status_error(response, self._seam.time_ns())
         if refusal:
             raise refusal
