@@ -19,6 +19,7 @@ from crosswire.http import (
     Endpoints,
     Kind,
     Limiter,
+    Outcome,
     Phases,
     Response,
     status_error,
@@ -145,6 +146,21 @@ def test_what_an_earlier_attempt_may_have_done_is_not_forgotten() -> None:
         assert caught.value.may_have_run
 
     play(lambda: World(lost(), 404), do)
+
+
+def test_a_breaker_that_opens_between_attempts_does_not_hide_that_one_may_have_run() -> None:
+    async def do(world: World) -> None:
+        breaker = world.client.breakers[Kind.CANCEL]
+        for _ in range(4):
+            breaker.ask().done(Outcome.FAILURE)
+        with pytest.raises(RequestError) as caught:
+            await world.ask(Kind.CANCEL)
+        assert breaker.state is BreakerState.OPEN
+        assert (caught.value.code, caught.value.may_have_run) == ("http-reset", True)
+        assert isinstance(caught.value.__cause__, BreakerOpenError)
+        assert len(world.sent) == 1
+
+    play(lambda: World(lost(), 200), do)
 
 
 def test_what_was_not_sent_does_not_count() -> None:

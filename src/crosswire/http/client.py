@@ -147,21 +147,27 @@ class Client:
         Raises:
             RequestError: it failed; ``may_have_run`` tells whether it may have been carried out.
             LimitError: it was not sent for the venue's limits.
-            BreakerOpenError: it was not sent, for the venue keeps failing.
+            BreakerOpenError: it was not sent at all, for the venue keeps failing.
         """
         kind = call.kind
         limit_s = self._limits_s[kind] if limit_s is None else limit_s
-        may_have_run = False
+        last: RequestError | None = None
 
         async def attempt(left_s: float) -> Response:
-            nonlocal may_have_run
+            nonlocal last
             try:
                 return await self._attempt(call, method, target, headers, body, sign, left_s)
             except RequestError as error:
-                may_have_run = error.may_have_run = error.may_have_run or may_have_run
+                error.may_have_run |= last is not None and last.may_have_run
+                last = error
                 raise
 
-        return await self._retry.run(attempt, effect=EFFECTS[kind], limit_s=limit_s)
+        try:
+            return await self._retry.run(attempt, effect=EFFECTS[kind], limit_s=limit_s)
+        except BreakerOpenError as error:
+            if last is None:
+                raise
+            raise last from error  # an attempt before may have run
 
     async def _attempt(
         self,
