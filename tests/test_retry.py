@@ -213,3 +213,22 @@ class TestRetry:
     def test_delays_that_make_no_sense_are_refused(self) -> None:
         with pytest.raises(UsageError, match="0 < base_s <= cap_s"):
             Retry(FakeSeam(), base_s=2.0, cap_s=1.0)
+
+
+def test_who_slept_past_the_deadline_does_not_ask_again() -> None:
+    class Drowsy(FakeSeam):
+        async def sleep(self, seconds: float) -> None:
+            await asyncio.sleep(seconds + 10.0)
+
+    async def main() -> list[float]:
+        given_s: list[float] = []
+
+        async def ask(left_s: float) -> None:
+            given_s.append(left_s)
+            raise error(503)
+
+        with pytest.raises(RequestError, match="503"):
+            await Retry(Drowsy()).run(ask, effect=Effect.READ, limit_s=2.0)
+        return given_s
+
+    assert simulate(main()) == [2.0]

@@ -157,4 +157,7 @@ class Retry:
                     raise
                 if self._on_repeat:
                     self._on_repeat(Repeat(backoff.attempts, delay, error))
+                last = error
             await self._seam.sleep(delay)
+            if clock() >= end:  # a busy loop sleeps longer than it was asked to
+                raise last
