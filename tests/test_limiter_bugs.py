@@ -13,6 +13,7 @@ from crosswire.http import Kind, Limiter, LimitEvent, LimitEventKind, Ticket
 from crosswire.http.meter import Clock, Meter
 from crosswire.http.window import CalendarWindow
 from crosswire.limits import Count, Limit, Refusal, VenueLimits
+from crosswire.venues import venue_limits
 
 S = 10**9
 ROLLING = Limit("all", "requests", 100, Count.ROLLING, 1.0)
@@ -177,5 +178,41 @@ def test_an_odd_limit_is_no_wait_or_no_limit_or_refused(limit_s: float) -> None:
         with pytest.raises(LimitError, match="rate-limited"):
             await limiter.acquire(whole, limit_s=limit_s)
         assert (limiter.waiting, limiter.rows()[0].out) == (0, 0)
+
+    simulate(main())
+
+
+# ------------------------------------------------------------------ presets
+
+
+def test_each_order_of_a_batch_at_okx_counts_for_the_sub_account() -> None:
+    async def main() -> None:
+        limiter = Limiter(venue_limits("okx"), FakeSeam())
+        batch = "POST /api/v5/trade/batch-orders"
+        with pytest.raises(UsageError, match="how much placed it costs"):
+            limiter.call(batch, kind=Kind.ORDER, key="main")
+        for number in range(50):
+            call = limiter.call(
+                batch, kind=Kind.ORDER, key="main", instrument=f"{number}", costs={"placed": 20}
+            )
+            (await limiter.acquire(call, limit_s=0.0)).answered()
+        one = limiter.call("POST /api/v5/trade/order", kind=Kind.ORDER, key="main", instrument="0")
+        assert limiter.try_acquire(one) is None
+        cancel = limiter.call("POST /api/v5/trade/cancel-order", kind=Kind.CANCEL, key="main")
+        assert limiter.try_acquire(cancel) is not None
+
+    simulate(main())
+
+
+def test_what_gate_says_is_left_of_ten_orders_is_not_read_as_of_200_requests() -> None:
+    async def main() -> None:
+        limiter = Limiter(venue_limits("gate"), FakeSeam())
+        for number in range(30):
+            call = limiter.call(
+                "POST /api/v4/spot/orders", kind=Kind.ORDER, key="main", instrument=f"{number}"
+            )
+            ticket = await limiter.acquire(call, limit_s=0.0)
+            ticket.answered(200, [("x-gate-ratelimit-requests-remain", "9")])
+        assert limiter.usage.foreign == 0
 
     simulate(main())

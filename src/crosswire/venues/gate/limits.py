@@ -3,7 +3,8 @@
 Source: third-party summaries of the Gate API v4 documentation as of 2026-07, not the venue's own
 page: public endpoints 200 in 10 s for each endpoint and address, private ones 200 in 10 s, spot
 orders 10 a second for each market and user. ``X-Gate-RateLimit-Requests-Remain`` tells what is
-left of an endpoint's; 429 refuses.
+left of an endpoint's; 429 refuses. Spot orders have their own limit in place of that of the private
+endpoints: their header tells of it, and would be misread as of 200.
 """
 
 from __future__ import annotations
@@ -25,5 +26,6 @@ LIMITS = (
                   per=(Scope.KEY, Scope.INSTRUMENT)),
         ),
         refusals=(Refusal(429, per=(Scope.KEY, Scope.ENDPOINT), wait_s=10.0),),
+        costs={"POST /api/v4/spot/orders": {"requests": 0}},
     ),
 )  # fmt: skip
