@@ -352,3 +352,25 @@ def test_a_callback_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture
     assert breaker.state is BreakerState.CLOSED
     told = [record.getMessage() for record in caplog.records]
     assert told == ["on_change of here query raised"] * 3
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILURE, Outcome.SUCCESS])
+def test_a_callback_may_ask_by_itself(outcome: Outcome) -> None:
+    """What follows is refused where it failed, and no probe where it succeeded."""
+
+    def probe(change: Change) -> None:
+        if change.after is BreakerState.HALF_OPEN:
+            breaker.ask().done(outcome)
+
+    clock = Clock()
+    breaker = Breaker(clock, "here query", failures_max=1, probes_needed=1, on_change=probe)
+    fail(breaker)
+    clock.now += 2 * S
+    if outcome is Outcome.FAILURE:
+        with pytest.raises(BreakerOpenError):
+            breaker.ask()
+        assert breaker.state is BreakerState.OPEN
+    else:
+        breaker.ask()
+        assert breaker.state is BreakerState.CLOSED
+    assert breaker.probes_out == 0

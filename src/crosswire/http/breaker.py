@@ -198,12 +198,14 @@ class Breaker:
         return Permit(self, self._generation)
 
     def _ask_for_probe(self) -> None:
-        if self.state is BreakerState.OPEN:
+        while self.state is BreakerState.OPEN:  # again where on_change asked, and failed
             now = self._clock()
             if now < self._until:
                 self.refused += 1
                 raise BreakerOpenError(self.name, (self._until - now) / 1e9)
             self._become(BreakerState.HALF_OPEN, "its time is over")
+        if self.state is BreakerState.CLOSED:
+            return
         if self.probes_out == self._probes_max:
             self.refused += 1
             raise BreakerOpenError(self.name, 0.0)
