@@ -216,3 +216,13 @@ def test_what_gate_says_is_left_of_ten_orders_is_not_read_as_of_200_requests() -
         assert limiter.usage.foreign == 0
 
     simulate(main())
+
+
+@pytest.mark.parametrize("units", [-1, 0.5, nan])
+def test_a_cost_is_a_whole_number(units: float) -> None:
+    async def main() -> None:
+        limiter = Limiter(toy(ROLLING), FakeSeam())
+        with pytest.raises(UsageError, match="whole and at least 0"):
+            limiter.call("GET /", costs={"requests": units})  # type: ignore[dict-item]
+
+    simulate(main())

@@ -121,8 +121,8 @@ class Tariff:
                 f"{endpoint}: how much {limit.unit} it costs at {self.limits.venue} is not known; "
                 f"say costs={{{limit.unit!r}: N}}"
             )
-        if units < 0:
-            raise UsageError(f"{endpoint}: {limit.unit} are at least 0, not {units}")
+        if not (units >= 0 and units % 1 == 0):
+            raise UsageError(f"{endpoint}: {limit.unit} are whole and at least 0, not {units}")
         return units
 
     def _meter_of(self, limit: Limit, values: tuple[str, ...]) -> Meter:
