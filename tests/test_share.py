@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from crosswire.errors import HostError, LimitError, UsageError
 from crosswire.http import Kind, Limiter, Share
 from crosswire.http.ledger import Ledger, Stop, Want
 from crosswire.limits import Count, Limit, Refusal, VenueLimits
+from crosswire.seam import System
 
 S = 10**9
 ROLLING = Limit("all", "requests", 100, Count.ROLLING, 1.0)
@@ -464,6 +466,62 @@ class TestMembers:
                 await share.__aexit__(None, None, None)
 
         simulate(main())
+
+    def test_an_exchange_that_is_cancelled_before_it_begins_is_begun_anew(
+        self, tmp_path: Path
+    ) -> None:
+        async def main() -> None:
+            async with Share("toy", Neighbour(1, []), folder=tmp_path) as share:
+                limiter = Limiter(limits_of(ROLLING), share._seam, share=share)
+                call = limiter.call("GET /")
+                assert limiter.try_acquire(call) is None
+                assert share._task
+                share._task.cancel()
+                await asyncio.sleep(0.01)
+                (await limiter.acquire(call, limit_s=1.0)).answered()
+
+        simulate(main())
+
+    def test_an_exchange_that_is_cancelled_loses_nothing_and_meets_no_other(
+        self, tmp_path: Path
+    ) -> None:
+        """As where a program cancels all of its tasks: SQLite crashes where two threads use one
+        connection."""
+        running, most = 0, 0
+
+        def slow(work: Callable[[], Any]) -> Any:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            begun.set()
+            go_on.wait(10.0)
+            result = work()
+            running -= 1
+            return result
+
+        async def main() -> None:
+            nonlocal real
+            async with Share("toy", System(), folder=tmp_path) as share:
+                limiter = Limiter(limits_of(ROLLING), share._seam, share=share)
+                ledger = share._ledger
+                assert ledger
+                real = ledger.exchange
+                ledger.exchange = lambda *told: slow(lambda: real(*told))  # type: ignore[method-assign]
+                whole = limiter.call("GET /", costs={"requests": 100})
+                assert limiter.try_acquire(whole) is None
+                assert await asyncio.to_thread(begun.wait, 10.0)
+                assert share._task
+                share._task.cancel()
+                await asyncio.wait([share._task])
+                waiting = asyncio.ensure_future(limiter.acquire(whole, limit_s=10.0))
+                await asyncio.sleep(0)
+                go_on.set()
+                (await waiting).answered()
+
+        real: Any = None
+        begun, go_on = threading.Event(), threading.Event()
+        asyncio.run(main())
+        assert most == 1
 
     def test_misuse_is_named(self, tmp_path: Path) -> None:
         async def main() -> None:

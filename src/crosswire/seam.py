@@ -17,11 +17,11 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import cached_property, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import IO, Any, TypeVar
 
 from .budget import ConnectBudget
@@ -38,6 +38,7 @@ __all__ = [
     "pause_thread",
     "reset_on_close",
     "start_thread",
+    "thread_lock",
 ]
 
 T = TypeVar("T")
@@ -76,6 +77,11 @@ def lock_file(file: IO[Any]) -> bool:
     except OSError as error:
         return error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN)
     return True
+
+
+def thread_lock() -> AbstractContextManager[bool]:
+    """Return a lock for what only one thread at a time may use."""
+    return Lock()
 
 
 def start_thread(name: str, work: Callable[[], None]) -> Thread:

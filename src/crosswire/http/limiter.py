@@ -576,6 +576,10 @@ class Limiter:
                     found[meter.id] = units
         return found
 
+    def all_held(self) -> dict[str, int]:
+        """Return what is held of every meter."""
+        return {meter.id: meter.held for meter in self._tariff.meters.values()}
+
     def free_at(self) -> int | None:
         """Return when there is something to give back; ``None``: there is nothing wanted."""
         now = self._clock()

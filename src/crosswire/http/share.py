@@ -23,18 +23,20 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from ..errors import HostError, UsageError
-from ..seam import Nudge, Seam
+from ..seam import Nudge, Seam, thread_lock
 from .ledger import Ledger, Reply, Stop, Want
 
 __all__ = ["Share", "Sharer"]
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOOK_AGAIN_S = 1.0
 CHUNKS = 20
@@ -50,6 +52,9 @@ class Sharer(Protocol):
 
     def held(self) -> Mapping[str, int]:
         """Return what is held of the meters where that became less, and count it as given back."""
+
+    def all_held(self) -> Mapping[str, int]:
+        """Return what is held of every meter."""
 
     def free_at(self) -> int | None:
         """Return when there will be something to give back; ``None``: there is nothing wanted."""
@@ -90,6 +95,8 @@ class Share:
         self._is_nudged = False
         self._is_failing = False
         self._gone_free_at: int | None = None
+        self._turn = 0
+        self._turn_lock = thread_lock()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -132,7 +139,7 @@ class Share:
                 await asyncio.gather(self._task, return_exceptions=True)
             counted = self._sharer.counted() if self._sharer else {}
             now = self._seam.monotonic_ns()
-            await self._seam.in_thread(lambda: ledger.leave(now, counted))
+            await self._in_turn(lambda: ledger.leave(now, counted))
             self._nudge.send()
         finally:
             self._nudge.close()
@@ -174,7 +181,8 @@ class Share:
         self.look()
 
     def _begin(self) -> None:
-        if self._task is None and self._ledger:
+        is_busy = self._task is not None and not self._task.done()  # done: cancelled unbegun
+        if not is_busy and self._ledger:
             self._task = asyncio.get_running_loop().create_task(self._exchange())
 
     async def _exchange(self) -> None:
@@ -205,11 +213,11 @@ class Share:
         self._asking = wants
         now = self._seam.monotonic_ns()
         try:
-            reply = await self._seam.in_thread(lambda: ledger.exchange(now, held, wants, stops))
-        except BaseException:
+            reply = await self._in_turn(lambda: ledger.exchange(now, held, wants, stops))
+        except BaseException:  # it may have been done, where this task was cancelled
             self._wants = {**wants, **self._wants}
             self._stops = {**stops, **self._stops}
-            self._untold = dict(held)
+            self._untold = dict(sharer.all_held())
             raise
         finally:
             self._asking = {}
@@ -224,6 +232,19 @@ class Share:
         if held or stops or is_new:
             assert self._nudge
             self._nudge.send()
+
+    async def _in_turn(self, work: Callable[[], T]) -> T:
+        """Do in a thread what uses the ledger, one after the other. Work whose task is cancelled
+        goes on in its thread; where the next overtakes it, it is not done at all."""
+        self._turn = turn = self._turn + 1
+
+        def in_turn() -> T:
+            with self._turn_lock:
+                if turn != self._turn:
+                    raise HostError("overtaken")
+                return work()
+
+        return await self._seam.in_thread(in_turn)
 
     def _set_timer(self) -> None:
         """Wake up when there is something to give back; and while something is wanted."""
