@@ -1,221 +1,306 @@
-"""Rate limiters on the same traces, by the venue's count: how far each overshoots.
+"""The same requests through ours and other limiters, and what the venue would have counted.
 
-    python -m benchmarks.limiter_traces [--json]
+    python -m benchmarks.limiter_traces [--seed S] [--minutes M]
 
-A venue lets through ``AMOUNT`` units of weight a second and counts them when they arrive, which is
-up to ``JITTER_S`` after they were sent; so late is the answer, too. It counts in one of two ways:
-over the last second (rolling), or since the last full second of its clock (calendar). Every limiter
-is told just that, as far as it can be told, and waits as it sees fit; every request is sent as soon
-as its limiter lets it, and the venue refuses what is above its limit.
+Time is simulated: the loop's clock jumps to the next timer. Callers come by a trace that is the
+same for all; each asks its limiter, is sent, and arrives at a venue that counts arrivals, refused
+ones too, and answers 429 to whatever is above its limit. A round trip takes 20 to 200 ms, of which
+any part goes before the arrival. Nobody asks again.
 
-=========  =====================================================================================
-trace      what wants to be sent
-=========  =====================================================================================
-burst      ``BURST`` requests of weight 1 at once
-overload   40 callers that ask again as soon as they are answered, with weights of 1 to 5
-waves      60 requests each 0.7 s, with weights of 1 to 3
-=========  =====================================================================================
+==============  ====================================================================================
+overshoot       the most that the venue counted at an arrival of the client's / its limit; above 1
+                the client sent too much
+429             requests that it refused, of the client's
+share           requests that it served, of the client's / those that the limit allows in that time
+==============  ====================================================================================
 
-The count is that of :class:`crosswire.sim.Ledger`. Real time passes, for the others know no other:
-about half a minute for all.
+Traces: ``bursts``, 1.5 times the limit at once, 0.5 to 1.5 windows apart; ``steady``, 1.3 times the
+limit, evenly; ``two clients``, the same, while another spends a third of the limit from the same
+address, of which the venue's header tells. Windows: ``calendar`` (60 s) and ``rolling`` (10 s).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
+import bisect
+import importlib.metadata
 import random
-import time
-from collections.abc import Awaitable, Callable
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
-from crosswire.http import Limiter
+from crosswire.http import Limiter, Ticket
 from crosswire.limits import Count, Limit, Refusal, VenueLimits
 from crosswire.seam import System
-from crosswire.sim import Hit, Ledger, VenueLimit
 
-AMOUNT = 50
-JITTER_S = 0.1
-SECONDS = 5.0
-BURST = 200
-COUNTS = ("rolling", "calendar")
-TRACES = ("burst", "overload", "waves")
-
-Done = Callable[[int], None]
-Acquire = Callable[[int], Awaitable[Done]]
+LIMIT = 300
+UTC_START_NS = 1_790_000_013_500_000_000
+RTT_S = (0.02, 0.2)
+TRACES = ("bursts", "steady", "two clients")
+OTHERS_PART = 1 / 3
 
 
-@dataclass
-class Outcome:
-    """What a venue saw of one limiter.
+class _Selector(selectors.DefaultSelector):
+    """Never waits: it moves the loop's clock instead."""
 
-    Attributes:
-        limiter, trace, count: which.
-        most: the highest count, of what it was sent, over its limit.
-        refused: of the requests, the share that it refused.
-        used: of what it would have let through in the time, the share that was sent and passed.
-    """
+    loop: _Loop
 
-    limiter: str
-    trace: str
-    count: str
-    most: float
-    refused: float
-    used: float
+    def select(self, timeout: float | None = None) -> list[Any]:
+        # a turn takes a moment: a peer may set a timer for less than a float of seconds can tell
+        self.loop.now += max(timeout or 0.0, 1e-7)
+        return []
 
 
-def _nothing(status: int) -> None:
-    """Most limiters are not told of answers."""
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        selector = _Selector()
+        selector.loop = self
+        self.now = 0.0
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
 
 
-def ours(count: str) -> Acquire:
-    """Return ``acquire`` of a crosswire limiter."""
-    limits = VenueLimits(
-        "venue", "", "", (Limit("weight", "weight", AMOUNT, Count(count), 1.0),),
-        (Refusal(429, wait_s=1.0),),
-    )  # fmt: skip
-    limiter = Limiter(limits, System(), clock_error_s=0.005, transit_s=JITTER_S)
-    calls = [limiter.call("GET /", costs={"weight": weight}) for weight in range(6)]
+class _Seam(System):
+    """The simulated clocks."""
 
-    async def acquire(weight: int) -> Done:
-        return (await limiter.acquire(calls[weight])).answered
+    def __init__(self, loop: _Loop) -> None:
+        super().__init__()
+        self._loop = loop
 
-    return acquire
+    def monotonic_ns(self) -> int:
+        return round(self._loop.now * 1e9)
+
+    def time_ns(self) -> int:
+        return UTC_START_NS + self.monotonic_ns()
 
 
-def aiolimiter(count: str) -> Acquire:
-    """Return that of aiolimiter, which knows leaky buckets alone."""
+class Venue:
+    """Counts what arrives, and refuses what is too much."""
+
+    def __init__(self, count: Count, length_s: float) -> None:
+        self.count, self.length_s = count, length_s
+        self.arrivals: list[float] = []
+
+    def begin(self, now: float) -> float:
+        """Return when the window began that ends, or counts, now."""
+        if self.count is Count.ROLLING:
+            return now - self.length_s
+        utc = UTC_START_NS / 1e9 + now
+        return now - utc % self.length_s
+
+    def take(self, now: float) -> int:
+        """Count one that arrives; returns how many that makes."""
+        self.arrivals.append(now)
+        first = bisect.bisect_right(self.arrivals, self.begin(now))
+        return len(self.arrivals) - first
+
+    def left_s(self, now: float) -> float:
+        """Return how long until it serves again, in s, if nothing else arrives."""
+        if self.count is Count.ROLLING:
+            return self.arrivals[-LIMIT] + self.length_s - now
+        return self.begin(now) + self.length_s - now
+
+
+Asking = Callable[[], Awaitable[Callable[[int, int, float], object]]]
+"""Waits for leave; gives what is told the answer: status, units used, seconds to wait."""
+
+
+def _nothing(status: int, used: int, wait_s: float) -> None:
+    pass
+
+
+def _ours(loop: _Loop, count: Count, length_s: float) -> Asking:
+    limit = Limit("one", "requests", LIMIT, count, length_s, header="x-used")
+    limits = VenueLimits("traces", "2026-11", "made up", (limit,), (Refusal(429),))
+    limiter = Limiter(limits, _Seam(loop))
+    call = limiter.call("GET /")
+
+    def answer_of(ticket: Ticket) -> Callable[[int, int, float], object]:
+        def answered(status: int, used: int, wait_s: float) -> None:
+            headers = [("x-used", str(used))]
+            if status == 429:
+                headers.append(("retry-after", f"{wait_s:.3f}"))
+            ticket.answered(status, headers)
+
+        return answered
+
+    async def ask() -> Callable[[int, int, float], object]:
+        return answer_of(await limiter.acquire(call))
+
+    return ask
+
+
+def _aiolimiter(loop: _Loop, count: Count, length_s: float) -> Asking:
     from aiolimiter import AsyncLimiter
 
-    limiter = AsyncLimiter(AMOUNT, 1.0)
+    limiter = AsyncLimiter(LIMIT, length_s)
 
-    async def acquire(weight: int) -> Done:
-        await limiter.acquire(weight)
+    async def ask() -> Callable[[int, int, float], object]:
+        await limiter.acquire()
         return _nothing
 
-    return acquire
+    return ask
 
 
-def pyrate(count: str) -> Acquire:
-    """Return that of pyrate-limiter, with a log of the last second."""
-    from pyrate_limiter import Duration, InMemoryBucket, Rate
-    from pyrate_limiter import Limiter as Pyrate
+def _pyrate(loop: _Loop, count: Count, length_s: float) -> Asking:
+    from pyrate_limiter import AbstractClock, InMemoryBucket, Rate
+    from pyrate_limiter import Limiter as Peer
 
-    limiter = Pyrate(InMemoryBucket([Rate(AMOUNT, Duration.SECOND)]))
+    class Clock(AbstractClock):
+        def now(self) -> int:
+            return int(loop.now * 1000)
 
-    async def acquire(weight: int) -> Done:
-        await limiter.try_acquire_async("venue", weight)
+    bucket = InMemoryBucket([Rate(LIMIT, round(length_s * 1000))])
+    bucket._clock = Clock()
+    limiter = Peer(bucket)
+
+    async def ask() -> Callable[[int, int, float], object]:
+        assert await limiter.try_acquire_async("one")
         return _nothing
 
-    return acquire
+    return ask
 
 
-def ccxt(algorithm: str) -> Callable[[str], Acquire]:
-    """Return that of ccxt's throttler, by one of its algorithms."""
+def _ccxt(algorithm: str) -> Callable[[_Loop, Count, float], Asking]:
+    def make(loop: _Loop, count: Count, length_s: float) -> Asking:
+        from ccxt.async_support.base import throttler
 
-    def make(count: str) -> Acquire:
-        from ccxt.async_support.base.throttler import Throttler
-
-        rate_limit_ms = 1000.0 / AMOUNT
-        throttler = Throttler(
+        throttler.time = lambda: loop.now
+        rate_limit_ms = length_s * 1000 / LIMIT
+        limiter = throttler.Throttler(
             {
-                "refillRate": 1.0 / rate_limit_ms, "algorithm": algorithm,
-                "windowSize": 1000.0, "rateLimit": rate_limit_ms,
-            }
-        )  # fmt: skip
+                "refillRate": 1 / rate_limit_ms,
+                "rateLimit": rate_limit_ms,
+                "windowSize": length_s * 1000,
+                "algorithm": algorithm,
+            },
+            loop,
+        )
 
-        async def acquire(weight: int) -> Done:
-            await throttler(weight)
+        async def ask() -> Callable[[int, int, float], object]:
+            await limiter()
             return _nothing
 
-        return acquire
+        return ask
 
     return make
 
 
-def limiters() -> dict[str, Callable[[str], Acquire]]:
-    """Return what is compared, by name and version."""
-    return {
-        "crosswire": ours,
-        f"aiolimiter {version('aiolimiter')}": aiolimiter,
-        f"pyrate-limiter {version('pyrate-limiter')}": pyrate,
-        f"ccxt {version('ccxt')} leaky": ccxt("leakyBucket"),
-        f"ccxt {version('ccxt')} window": ccxt("rollingWindow"),
-    }
+PEERS: tuple[tuple[str, str, Callable[[_Loop, Count, float], Asking]], ...] = (
+    ("crosswire", "crosswire", _ours),
+    ("aiolimiter", "aiolimiter", _aiolimiter),
+    ("pyrate-limiter", "pyrate-limiter", _pyrate),
+    ("ccxt leakyBucket", "ccxt", _ccxt("leakyBucket")),
+    ("ccxt rollingWindow", "ccxt", _ccxt("rollingWindow")),
+)
 
 
-async def play(name: str, make: Callable[[str], Acquire], trace: str, count: str) -> Outcome:
-    """Play one trace by one limiter, and return what the venue saw."""
-    rng = random.Random(f"{trace} {count}")
-    limit = VenueLimit(
-        "weight", AMOUNT, window_s=1, is_rolling=count == "rolling", counts_refused=True
-    )
-    venue = Ledger([limit])
-    acquire = make(count)
-    sent: list[tuple[float, int, bool]] = []
+@dataclass(frozen=True)
+class Played:
+    """What came of a trace."""
 
-    async def ask(weight: int) -> None:
-        done = await acquire(weight)
-        await asyncio.sleep(rng.uniform(0.0, JITTER_S))
-        ruling = venue.take(Hit(weight=weight), time.time_ns())
-        sent.append((time.monotonic(), weight, ruling.status is None))
-        await asyncio.sleep(rng.uniform(0.0, JITTER_S))
-        done(ruling.status or 200)
+    overshoot: float
+    refused: int
+    share: float
 
-    async def again(end: float) -> None:
-        while time.monotonic() < end:
-            await ask(rng.randint(1, 5))
 
-    begun = time.monotonic()
-    tasks: list[asyncio.Task[None]] = []
-    if trace == "burst":
-        tasks = [asyncio.create_task(ask(1)) for _ in range(BURST)]
-    elif trace == "overload":
-        tasks = [asyncio.create_task(again(begun + SECONDS)) for _ in range(40)]
-    else:
-        while time.monotonic() < begun + SECONDS:
-            tasks += [asyncio.create_task(ask(rng.randint(1, 3))) for _ in range(60)]
-            await asyncio.sleep(0.7)
-    await asyncio.wait(tasks, timeout=2 * SECONDS)
-    for task in tasks:
+def come(trace: str, draw: random.Random, length_s: float, seconds: float) -> list[float]:
+    """Return when callers come, in s."""
+    moments: list[float] = []
+    at = 0.0
+    while at < seconds:
+        if trace == "bursts":
+            moments.extend([at] * (LIMIT * 3 // 2))
+            at += draw.uniform(0.5, 1.5) * length_s
+        else:
+            moments.append(at)
+            at += length_s / LIMIT / 1.3
+    return moments
+
+
+async def _play(
+    ask: Asking, venue: Venue, trace: str, seconds: float, draw: random.Random
+) -> Played:
+    loop = asyncio.get_running_loop()
+    served = refused = most = 0
+
+    async def request() -> None:
+        nonlocal served, refused, most
+        answered = await ask()
+        rtt_s = draw.uniform(*RTT_S)
+        out_s = draw.uniform(0, rtt_s)
+        await asyncio.sleep(out_s)
+        now = loop.time()
+        used = venue.take(now)
+        status = 200 if used <= LIMIT else 429
+        served, refused = served + (status == 200), refused + (status == 429)
+        most = max(most, used)
+        wait_s = venue.left_s(now) if status == 429 else 0.0
+        await asyncio.sleep(rtt_s - out_s)
+        answered(status, used, wait_s)
+
+    async def other() -> None:
+        while True:
+            await asyncio.sleep(venue.length_s / LIMIT / OTHERS_PART)
+            venue.take(loop.time())
+
+    moments = come(trace, draw, venue.length_s, seconds)
+    others = [asyncio.create_task(other())] if trace == "two clients" else []
+    tasks = []
+    for at in moments:
+        await asyncio.sleep(at - loop.time())
+        tasks.append(asyncio.create_task(request()))
+    await asyncio.sleep(seconds - loop.time())
+    windows = seconds / venue.length_s
+    if venue.count is Count.CALENDAR:  # those that it touches
+        windows = -(-(UTC_START_NS / 1e9 % venue.length_s + seconds) // venue.length_s)
+    allowed = LIMIT * (windows - OTHERS_PART * len(others) * seconds / venue.length_s)
+    played = Played(most / LIMIT, refused, served / allowed)
+    for task in (*tasks, *others):
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    lasted = max(at for at, _, _ in sent) - begun
-    passed = sum(weight for _, weight, is_passed in sent if is_passed)
-    most = max(float(tally.highest) for tally in venue.tallies.values())
-    return Outcome(
-        name, trace, count, most / AMOUNT, sum(not ok for _, _, ok in sent) / len(sent),
-        passed / (AMOUNT * (lasted + 1)),
-    )  # fmt: skip
+    await asyncio.gather(*tasks, *others, return_exceptions=True)
+    return played
 
 
-async def _all() -> list[Outcome]:
-    found = []
-    for trace in TRACES:
-        for count in COUNTS:
-            found += await asyncio.gather(
-                *(play(name, make, trace, count) for name, make in limiters().items())
-            )
-    return found
+def play(peer: Callable[[_Loop, Count, float], Asking], count: Count, trace: str,
+         seconds: float, seed: int) -> Played:  # fmt: skip
+    """Play a trace through a limiter."""
+    loops: list[_Loop] = []
+
+    def factory() -> _Loop:
+        loops.append(_Loop())
+        return loops[-1]
+
+    length_s = 60.0 if count is Count.CALENDAR else 10.0
+    with asyncio.Runner(loop_factory=factory) as runner:
+        loop = runner.get_loop()
+        assert loop is loops[0]
+
+        async def main() -> Played:
+            ask = peer(loops[0], count, length_s)
+            return await _play(ask, Venue(count, length_s), trace, seconds, random.Random(seed))
+
+        todo: Coroutine[Any, Any, Played] = main()
+        return runner.run(todo)
 
 
 def main() -> None:
-    """Run it as a command."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser = argparse.ArgumentParser(description="Play request traces through limiters.")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of simulated time")
     options = parser.parse_args()
-    found = asyncio.run(_all())
-    if options.json:
-        print(json.dumps({"rows": [vars(outcome) for outcome in found]}))
-        return
-    print(f"{'limiter':24} {'trace':9} {'count':9} {'most':>6} {'refused':>8} {'used':>6}")
-    for one in sorted(found, key=lambda one: (TRACES.index(one.trace), one.count, one.limiter)):
-        told: list[Any] = [one.limiter, one.trace, one.count]
-        print("{:24} {:9} {:9}".format(*told), end=" ")
-        print(f"{one.most:5.2f}x {one.refused:8.1%} {one.used:6.1%}")
+    print(f"{'window':9} {'trace':12} {'limiter':28} {'overshoot':>9} {'429':>6} {'share':>7}")
+    for count in (Count.CALENDAR, Count.ROLLING):
+        for trace in TRACES:
+            for name, package, peer in PEERS:
+                label = f"{name} {importlib.metadata.version(package)}"
+                got = play(peer, count, trace, options.minutes * 60, options.seed)
+                print(f"{count:9} {trace:12} {label:28} {got.overshoot:9.3f} {got.refused:6} "
+                      f"{got.share:7.1%}", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ _log = logging.getLogger(__name__)
 
 WAIT_MAX_S = 1e9
 """A Retry-After may be of any year; more would be no time that the ledger can keep."""
+NOTHING: Mapping[int, int] = {}
 TIMER_LATE_NS = 1_000
 """A timer is asked for so much later, for the loop's clock is a float."""
 
@@ -174,7 +175,7 @@ class Limiter:
         self._numbers = 0
         self._stopped_until = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._awaits_answer = False
+        self._wake: int | None = None
 
     # ---- what a request costs
 
@@ -215,10 +216,13 @@ class Limiter:
         now = self._clock()
         if now < self._stopped_until and self._stop_of(call, now):
             return None
-        if self._queues and self._is_held_up(call):
+        kept = self._kept_before(call) if self._queues else NOTHING
+        if kept is None:
             return None
         for window, _, needed, meter in call.places:
             room = window.room(now)
+            if kept:
+                needed += kept.get(id(meter), 0)
             if room < needed:
                 if self._share:
                     self._lease(self._share, meter, needed - room)
@@ -291,14 +295,19 @@ class Limiter:
 
     # ---- waiting
 
-    def _is_held_up(self, call: Call) -> bool:
-        """Whether somebody waits who goes before it, or keeps a place where it wants one."""
-        lane, mine = call.lane[0], set(call.lane[1])
-        for queue in self._queues.values():
-            first = queue[0].call.lane
-            if first[0] <= lane and not mine.isdisjoint(first[1]):
-                return True
-        return False
+    def _kept_before(self, call: Call) -> Mapping[int, int] | None:
+        """Return what those keep who wait and go before it, as id of a meter → units; ``None``:
+        one of its own lane does."""
+        kept: dict[int, int] = {}
+        for lane, queue in self._queues.items():
+            first = next((waiter.call for waiter in queue if not waiter.future.done()), None)
+            if first is None or lane[0] > call.lane[0]:
+                continue
+            if lane == call.lane:
+                return None
+            for _, units, _, meter in first.places:
+                kept[id(meter)] = kept.get(id(meter), 0) + units
+        return kept
 
     async def _wait(self, call: Call, limit_s: float | None) -> Ticket:
         if self.waiting >= self._waiting_max:
@@ -350,7 +359,6 @@ class Limiter:
         heapq.heapify(heads)
         kept: dict[int, int] = {}  # id of a meter → units that those keep who wait
         wake: int | None = None
-        self._awaits_answer = False
         while heads:
             _, _, lane = heapq.heappop(heads)
             queue = self._queues[lane]
@@ -366,9 +374,7 @@ class Limiter:
                 continue
             for _, units, _, meter in queue[0].call.places:
                 kept[id(meter)] = kept.get(id(meter), 0) + units
-            if at is None:
-                self._awaits_answer = True
-            elif wake is None or at < wake:
+            if at is not None and (wake is None or at < wake):
                 wake = at
         self._set_timer(now, wake)
         if self._share and not self._queues and self._others_want():
@@ -407,11 +413,14 @@ class Limiter:
 
     def _set_timer(self, now: int, wake: int | None) -> None:
         if self._timer:
+            if wake == self._wake:
+                return
             self._timer.cancel()
             self._timer = None
         if wake is not None:
             delay_ns = max(wake - now, 0) + TIMER_LATE_NS
             self._timer = self._seam.later(delay_ns / 1e9, self._wake_up)
+            self._wake = wake
 
     def _wake_up(self) -> None:
         self._timer = None
@@ -441,7 +450,7 @@ class Limiter:
                 if refusal.status in (None, status) and refusal.code in ("", code):
                     self._take_refusal(call, refusal, now, told.get("retry-after"), status, code)
                     break
-        if self._awaits_answer:
+        if self._queues:
             self._let_go()
 
     def _correct(
@@ -485,23 +494,23 @@ class Limiter:
         else:
             self.usage.refusals += 1
         if self._share:
-            self._share.stop(json.dumps(scopes), stop)
+            self._share.stop(json.dumps([*scopes, stop.is_ban]), stop)
         self._halt(scopes, stop, now)
         self._let_go()
 
     def _halt(self, scopes: Scopes, stop: Stop, now: int) -> None:
         """Stop what a refusal is for; one that goes on is not made shorter or milder."""
         halt = self._tariff.halt_of(scopes)
-        if now >= halt.until:
-            halt.is_ban = False
-        halt.is_ban |= stop.is_ban
         halt.until = max(halt.until, stop.until)
+        if stop.is_ban:
+            halt.banned_until = max(halt.banned_until, stop.until)
         halt.cause = stop.cause
         self._stopped_until = max(self._stopped_until, halt.until)
         if stop.is_ban:
             self._refuse_waiters(halt, now)
         kind = LimitEventKind.BANNED if stop.is_ban else LimitEventKind.LIMITED
-        self._tell(kind, " ".join(scopes[1]) or "address", now, halt.until, halt.cause)
+        ends = halt.banned_until if stop.is_ban else halt.until
+        self._tell(kind, " ".join(scopes[1]) or "address", now, ends, halt.cause)
 
     def _refuse_waiters(self, stop: Halt, now: int) -> None:
         for queue in self._queues.values():
@@ -511,7 +520,7 @@ class Limiter:
                         waiter.future.set_exception(self._banned(stop, now))
 
     def _banned(self, stop: Halt, now: int) -> LimitError:
-        left_s = (stop.until - now) / 1e9
+        left_s = (stop.banned_until - now) / 1e9
         text = f"{self.limits.venue} has banned this address ({stop.cause}): for {left_s:.0f} s yet"
         return LimitError("rate-banned", text, left_s=left_s, status=418)
 
@@ -520,7 +529,7 @@ class Limiter:
         until = 0
         for stop in call.halts:
             if now < stop.until:
-                if stop.is_ban:
+                if now < stop.banned_until:
                     raise self._banned(stop, now)
                 if call.kind is not Kind.CANCEL:
                     until = max(until, stop.until)
@@ -531,7 +540,7 @@ class Limiter:
         for (window, units, _, _), token in zip(call.places, tokens, strict=True):
             window.lose(now, units, token)
         self.usage.lost += 1
-        if self._awaits_answer:
+        if self._queues:
             self._let_go()
 
     def _take_back(self, call: Call) -> None:
@@ -556,10 +565,10 @@ class Limiter:
             if not meter.wanted and meter.window.limit < meter.held:
                 meter.take_back_all(now)
         for scope, stop in reply.stops.items():
-            per, values = json.loads(scope)
+            per, values, is_ban = json.loads(scope)
             scopes = (tuple(Scope(item) for item in per), tuple(values))
-            known = self._tariff.halts.get(scopes)
-            if known is None or known.until < stop.until or known.is_ban < stop.is_ban:
+            known = self._tariff.halt_of(scopes)
+            if (known.banned_until if is_ban else known.until) < stop.until:
                 self._halt(scopes, stop, now)
         if self._queues:
             self._let_go()
@@ -632,8 +641,8 @@ class Limiter:
         """Return how long a refusal or a ban still stops such requests, in s; 0: not at all."""
         now = self._clock()
         is_cancel = call.kind is Kind.CANCEL
-        stops = [stop for stop in call.halts if stop.is_ban or not is_cancel]
-        return max([0, *(stop.until - now for stop in stops)]) / 1e9
+        ends = (halt.banned_until if is_cancel else halt.until for halt in call.halts)
+        return (max([now, *ends]) - now) / 1e9
 
     def _tell_of_waiting(self, now: int, had_waiters: bool, wake: int | None) -> None:
         is_waiting = bool(self._queues)

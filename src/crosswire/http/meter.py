@@ -38,16 +38,15 @@ class Halt:
     """What a venue's refusals stop: all of the address, or a key, an endpoint, an instrument.
 
     Attributes:
-        until: monotonic ns; behind it nothing is stopped.
-        is_ban: nobody goes; else cancels do.
+        until: monotonic ns; behind it nothing is stopped, and before it cancels alone go.
+        banned_until: nobody goes before.
         cause: in words.
     """
 
-    __slots__ = ("cause", "is_ban", "until")
+    __slots__ = ("banned_until", "cause", "until")
 
     def __init__(self) -> None:
-        self.until = 0
-        self.is_ban = False
+        self.until = self.banned_until = 0
         self.cause = ""
 
 

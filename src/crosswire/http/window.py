@@ -31,8 +31,6 @@ from typing import Protocol
 __all__ = ["CalendarWindow", "DecayingWindow", "RollingWindow", "Window"]
 
 SLOTS = 1024
-AHEAD_MAX = 3
-"""Multiples of a calendar window that are looked at for when there is room."""
 
 
 class Window(Protocol):
@@ -230,14 +228,19 @@ class CalendarWindow:
     def next_room(self, now: int, units: int) -> int | None:
         if self.room(now) >= units:
             return now
-        first = self._first(now)
-        late = self._late.queue
-        for ahead in range(1, AHEAD_MAX + 1):
-            begin = (first + ahead) * self.length_ns - self._ahead + self._error_ns
-            out = self.out - sum(size for due, size, _ in late if due + 2 * self._error_ns < begin)
-            if self.limit - out - self._counts.get(first + ahead, 0) >= units:
-                return begin
-        return None
+        ordinal = self._first(now) + 1
+        free = self.limit - self.out - units
+        late = iter(self._late.queue)
+        while free < self._counts.get(ordinal, 0):
+            if free >= 0:
+                ordinal += 1
+                continue
+            due, size, _ = next(late, (None, 0, 0))
+            if due is None:
+                return None
+            free += size
+            ordinal = max(ordinal, self._last(due) + 1)
+        return ordinal * self.length_ns - self._ahead + self._error_ns
 
     def set_limit(self, now: int, limit: int) -> None:
         self.limit = limit
