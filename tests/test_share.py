@@ -523,6 +523,27 @@ class TestMembers:
         asyncio.run(main())
         assert most == 1
 
+    def test_a_limiter_whose_share_was_left_lets_nothing_through(self, tmp_path: Path) -> None:
+        async def main() -> None:
+            share = Share("toy", Neighbour(1, []), folder=tmp_path)
+            async with share:
+                limiter = Limiter(limits_of(ROLLING), share._seam, share=share)
+                call = limiter.call("GET /")
+                many = limiter.call("GET /", costs={"requests": 100})
+                (await limiter.acquire(call)).answered()
+                waiting = asyncio.ensure_future(limiter.acquire(many))
+                await asyncio.sleep(0.01)
+                assert not waiting.done()
+            with pytest.raises(LimitError, match="rate-left"):
+                await waiting
+            with pytest.raises(LimitError, match="rate-left"):
+                limiter.try_acquire(call)
+            with pytest.raises(LimitError, match="rate-left"):
+                await limiter.acquire(call)
+            assert limiter.waiting == 0
+
+        simulate(main())
+
     def test_misuse_is_named(self, tmp_path: Path) -> None:
         async def main() -> None:
             seam = Neighbour(1, [])

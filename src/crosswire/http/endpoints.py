@@ -29,6 +29,7 @@ had some is draining.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from math import exp, hypot, inf, log
 from types import TracebackType
@@ -41,6 +42,9 @@ from .endpoint import Endpoint, EndpointRow, EndpointRules, EndpointState, Switc
 __all__ = ["Endpoints", "Use"]
 
 T = TypeVar("T")
+E = TypeVar("E")
+
+_log = logging.getLogger(__name__)
 
 DOUBT = 2.0
 """Standard errors that are not counted in favour of another endpoint."""
@@ -352,18 +356,24 @@ class Endpoints(Generic[T]):
             after.is_left = False
         if before is not None:
             before.is_left = True
-        try:
-            if self._on_switch:
-                self._on_switch(Switch(was, now_is, now, cause))
-        finally:  # whatever the callback raised
-            if before is not None:
-                self._tell_drained(before)
+        _tell(self._on_switch, Switch(was, now_is, now, cause))
+        if before is not None:
+            self._tell_drained(before)
 
     def _tell_drained(self, endpoint: Endpoint[T]) -> None:
         if endpoint.is_left and endpoint.calls_out == 0:
             endpoint.is_left = False
-            if self._on_drained:
-                self._on_drained(endpoint.name)
+            _tell(self._on_drained, endpoint.name)
 
     def _stretched(self, ns: int) -> int:
         return round(ns * self._uniform(1.0, STRETCH))
+
+
+def _tell(callback: Callable[[E], None] | None, what: E) -> None:
+    """Call what is told of a change; whoever made the call that brought it about is not to pay for
+    what it raises."""
+    if callback:
+        try:
+            callback(what)
+        except Exception:
+            _log.exception("a callback of endpoints raised")

@@ -54,6 +54,7 @@ _log = logging.getLogger(__name__)
 WAIT_MAX_S = 1e9
 """A Retry-After may be of any year; more would be no time that the ledger can keep."""
 NOTHING: Mapping[int, int] = {}
+NEVER_NS = 1 << 62
 TIMER_LATE_NS = 1_000
 """A timer is asked for so much later, for the loop's clock is a float."""
 
@@ -176,6 +177,7 @@ class Limiter:
         self._stopped_until = 0
         self._timer: asyncio.TimerHandle | None = None
         self._wake: int | None = None
+        self._is_left = False
 
     # ---- what a request costs
 
@@ -211,7 +213,7 @@ class Limiter:
         shared limit is asked for, and is there a little later.
 
         Raises:
-            LimitError: the venue has banned this address.
+            LimitError: the venue has banned this address, or its share was left.
         """
         now = self._clock()
         if now < self._stopped_until and self._stop_of(call, now):
@@ -525,7 +527,10 @@ class Limiter:
         return LimitError("rate-banned", text, left_s=left_s, status=418)
 
     def _stop_of(self, call: Call, now: int) -> int:
-        """Return until when a request is stopped, 0 where it is not; raise what a ban is."""
+        """Return until when a request is stopped, 0 where it is not; raise what a ban is, and what
+        a share that was left is."""
+        if self._is_left:
+            raise _left()
         until = 0
         for stop in call.halts:
             if now < stop.until:
@@ -605,6 +610,16 @@ class Limiter:
         now = self._clock()
         return {meter.id: meter.used(now) for meter in self._tariff.meters.values()}
 
+    def leave(self) -> None:
+        """Let nothing more through: what was held is held no more."""
+        self._is_left = True
+        self._stopped_until = NEVER_NS
+        for queue in self._queues.values():
+            for waiter in queue:
+                if not waiter.future.done():
+                    waiter.future.set_exception(_left())
+        self._let_go()
+
     def _waited_for(self) -> set[int]:
         return {meter for lane in self._queues for meter in lane[1]}
 
@@ -668,6 +683,10 @@ class Limiter:
             self._on_event(LimitEvent(kind, name, now, left_s, self.waiting, cause))
         except Exception:  # or whoever waits would pay for it, and whoever was answered
             _log.exception("on_event raised")
+
+
+def _left() -> LimitError:
+    return LimitError("rate-left", "its Share was left", left_s=0.0)
 
 
 def _wait_headers(error: RequestError) -> list[tuple[str, str]]:

@@ -62,6 +62,9 @@ class Sharer(Protocol):
     def counted(self) -> Mapping[str, int]:
         """Return the units of each meter that the venue still counts."""
 
+    def leave(self) -> None:
+        """Let nothing more through."""
+
 
 class Share:
     """A membership; an asynchronous context manager, within which a limiter is made with it.
@@ -119,8 +122,9 @@ class Share:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Leave; what was spent stays spent for the others. Who is cancelled meanwhile leaves all
-        the same, or would hold what it holds for as long as its process lives."""
+        """Leave; what was spent stays spent for the others, and the limiter lets nothing more
+        through. Who is cancelled meanwhile leaves all the same, or would hold what it holds for as
+        long as its process lives."""
         leaving = asyncio.get_running_loop().create_task(self._leave())
         try:
             await asyncio.shield(leaving)
@@ -137,7 +141,10 @@ class Share:
         try:
             if self._task:
                 await asyncio.gather(self._task, return_exceptions=True)
-            counted = self._sharer.counted() if self._sharer else {}
+            counted: Mapping[str, int] = {}
+            if self._sharer:
+                self._sharer.leave()
+                counted = self._sharer.counted()
             now = self._seam.monotonic_ns()
             await self._in_turn(lambda: ledger.leave(now, counted))
             self._nudge.send()
