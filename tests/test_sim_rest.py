@@ -430,7 +430,10 @@ class TestMalformedRequests:
                 await asyncio.sleep(0)
             got = await client.answer()
             assert got.header("connection") == "close"
-            assert await client.rest() == b""
+            try:
+                assert await client.rest() == b""
+            except ConnectionResetError:
+                pass  # it is closed while some of what was sent is unread
         assert server.account.malformed == 1
         assert not any(entry.is_carried_out for entry in server.account.requests)
         return got.status, server
