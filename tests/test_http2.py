@@ -303,6 +303,32 @@ class TestWhatIsNoAnswer:
         world.exchange()
         assert fault_of(exchange).code == "http-malformed"
 
+    async def test_an_answer_that_ends_with_its_head_and_says_it_has_a_body(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.exchange()
+        head = [(":status", "200"), ("content-length", "5")]
+        world.peer.send_headers(1, head, end_stream=True)
+        world.exchange()
+        error = fault_of(exchange)
+        assert (error.code, error.status, error.may_have_run) == ("http-malformed", 200, True)
+        assert world.connection.is_usable
+
+    @pytest.mark.parametrize(
+        ("method", "status", "length"),
+        [("HEAD", "200", "5"), ("GET", "304", "5"), ("GET", "200", "0"), ("GET", "204", "0")],
+    )
+    async def test_an_answer_that_may_end_with_its_head(
+        self, method: str, status: str, length: str
+    ) -> None:
+        world = World()
+        exchange = world.ask(method)
+        world.exchange()
+        head = [(":status", status), ("content-length", length)]
+        world.peer.send_headers(1, head, end_stream=True)
+        world.exchange()
+        assert exchange.future.result().status == int(status)
+
     @pytest.mark.parametrize(
         ("code", "headers", "body"),
         [

@@ -326,6 +326,10 @@ class Http2(Connection):
                 return
 
     def _finish(self, number: int, stream: _Stream, now: int) -> None:
+        if stream.size == 0 and self._lacks_body(stream):
+            # The codec compares the two only where a DATA frame comes.
+            self._refuse(number, "http-malformed", "the answer has a Content-Length and no body")
+            return
         if stream.unsent:  # it answered before it had read all
             self._reset(number)
         else:
@@ -335,6 +339,12 @@ class Http2(Connection):
         self.answers += 1
         body = stream.body[0] if len(stream.body) == 1 else b"".join(stream.body)
         stream.exchange.finish(stream.status, stream.headers, body, self.version, now)
+
+    def _lacks_body(self, stream: _Stream) -> bool:
+        """Return whether an answer that came without a body says that it has one."""
+        if stream.exchange.method == "HEAD" or stream.status in (204, 304):
+            return False
+        return any(name == "content-length" and value.strip("0") for name, value in stream.headers)
 
     def _take_reset(self, number: int, stream: _Stream, event: h2.events.StreamReset) -> None:
         self._forget(number)
