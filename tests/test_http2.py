@@ -374,6 +374,47 @@ class TestWhatIsNoAnswer:
         assert fault_of(exchange).code == "http-malformed"
         assert world.happened == ["gone"]
 
+    async def test_a_ping_that_is_answered_may_be_asked_for_ever(self) -> None:
+        world = World()
+        for _ in range(FRAMES_MAX + 2):
+            ping = asyncio.ensure_future(world.connection.ping())
+            await asyncio.sleep(0)
+            world.exchange()
+            assert world.happened == []
+            await ping
+        assert world.connection.is_usable
+
+    async def test_answers_to_pings_that_nobody_asked_for_are_counted(self) -> None:
+        world = World()
+        for _ in range(FRAMES_MAX + 2):
+            world.receive(frame(6, 1, 0, b"12345678"))
+        assert world.happened == ["gone"]
+
+    async def test_what_came_while_it_was_idle_is_not_the_next_requests_fault(self) -> None:
+        world = World()
+        for _ in range(FRAMES_MAX - 10):
+            world.receive(frame(6, 0, 0, b"12345678"))
+        exchange = world.ask()
+        for _ in range(100):
+            world.receive(frame(6, 0, 0, b"12345678"))
+        world.exchange()
+        world.reply(1)
+        world.exchange()
+        assert exchange.future.result().body == b"hello"
+
+    async def test_a_body_may_take_any_number_of_windows(self) -> None:
+        world = World({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10})
+        exchange = world.ask("POST", b"x" * 10 * FRAMES_MAX)
+        world.exchange()
+        while not exchange.sent:
+            assert not exchange.future.done()
+            world.peer.increment_flow_control_window(10, 1)
+            world.peer.increment_flow_control_window(10)
+            world.exchange()
+        world.reply(1)
+        world.exchange()
+        assert exchange.future.result().body == b"hello"
+
     @pytest.mark.parametrize("is_clean", [True, False])
     async def test_a_connection_that_ends(self, is_clean: bool) -> None:
         world = World()

@@ -7,8 +7,9 @@ Rules:
    GOAWAY names, has not run; any other that ends early may have.
 3. What was received is acknowledged to flow control as it comes; an answer that grows above its
    limit is reset. What is sent waits for the server's windows.
-4. Work is bounded: a server may send ``FRAMES_MAX`` frames that bring no answer between two that
-   do; a head is refused by its size while it comes.
+4. Work is bounded: a server may send ``FRAMES_MAX`` frames that bring nothing in a row. What brings
+   something is a part of an answer, room for a body that waits, or the answer to a PING; and each
+   request begins a new row. A head is refused by its size while it comes.
 5. Nothing is sent again.
 """
 
@@ -154,6 +155,7 @@ class Http2(Connection):
         number = self._codec.get_next_available_stream_id()
         stream = self._streams[number] = _Stream(exchange)
         self._ids[exchange] = number
+        self._idle_frames = 0  # what an idle hour brought is not this one's fault
         exchange.is_written = True
         self._codec.send_headers(number, head, end_stream=not exchange.body)
         if exchange.body:
@@ -276,6 +278,8 @@ class Http2(Connection):
     def _take(self, event: h2.events.Event, now: int) -> None:
         self._idle_frames += 1
         if isinstance(event, h2.events.PingAckReceived):
+            if self._pings:
+                self._idle_frames = 0
             for ping in self._pings:
                 if not ping.done():
                     ping.set_result(None)
@@ -383,6 +387,7 @@ class Http2(Connection):
                 return
             piece, stream.unsent = stream.unsent[:size], stream.unsent[size:]
             codec.send_data(number, bytes(piece), end_stream=not stream.unsent)
+            self._idle_frames = 0
         stream.exchange.sent = self._clock()
 
     def _send_waiting(self) -> None:
