@@ -24,7 +24,7 @@ from test_http1 import BODY_MAX, HEAD_MAX, Clock, Remembering, fault_of
 from crosswire.errors import RequestError, UsageError
 from crosswire.http import Pool, Response
 from crosswire.http.exchange import Connection, Exchange, Terms
-from crosswire.http.http2 import FRAMES_MAX, SILENT_MAX, Http2
+from crosswire.http.http2 import FRAMES_MAX, SILENT_MAX, STREAM_ID_MAX, Http2
 from crosswire.http.message import Kind
 from crosswire.seam import System
 
@@ -143,6 +143,18 @@ class TestOneConnection:
         assert world.connection.is_usable
         assert asked[0].future.done()
         asked[1].future.cancel()
+
+    async def test_behind_the_last_number_of_a_stream_it_ends(self) -> None:
+        world = World()
+        world.connection._codec.highest_outbound_stream_id = STREAM_ID_MAX - 2
+        last = world.ask()
+        assert not world.connection.is_usable
+        world.exchange()
+        assert world.happened == []
+        world.reply(STREAM_ID_MAX)
+        world.exchange()
+        assert last.future.result().body == b"hello"
+        assert world.happened == ["gone"]
 
     async def test_a_server_may_allow_fewer_at_any_time(self) -> None:
         world = World()

@@ -136,7 +136,6 @@ class Http2(Connection):
             and not self._is_draining
             and transport is not None
             and not transport.is_closing()
-            and self._codec.highest_outbound_stream_id < STREAM_ID_MAX
             and len(self._streams) < self._streams_max
         )
 
@@ -163,6 +162,8 @@ class Http2(Connection):
         else:
             exchange.sent = now
         self._flush()
+        if number >= STREAM_ID_MAX:  # the last one
+            self._is_draining = True
         if exchange.sent:
             exchange.sent = self._clock()
         self._was_full = not self.is_usable
