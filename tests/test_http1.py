@@ -384,5 +384,13 @@ class TestTheEnd:
         world.connection.close()
         error = fault_of(exchange)
         assert (error.code, error.may_have_run) == ("http-closed", True)
+        assert world.transport.was_aborted  # else what is left of its body would still be sent
         world.connection.connection_lost(None)
+        assert world.events == ["gone"]
+
+    async def test_a_close_of_one_that_is_idle_is_clean(self) -> None:
+        world = World()
+        world.connection.close()
+        assert world.transport.is_over
+        assert not world.transport.was_aborted
         assert world.events == ["gone"]

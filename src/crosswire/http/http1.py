@@ -136,9 +136,12 @@ class Http1(Connection):
             self._drop()
 
     def close(self) -> None:
-        """End; a request that is out is told."""
+        """End; a request that is out is told, and what is left of it is not sent."""
+        if self._exchange is None:
+            self._leave()
+            return
         self._fail("http-closed", "the pool was closed")
-        self._leave()
+        self._drop()
 
     # ---- the deadline
 
