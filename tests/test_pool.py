@@ -15,6 +15,7 @@ from rest_server import HOST, OK, Request, rest_server
 
 from crosswire.errors import RequestError, UsageError
 from crosswire.http import Kind, Pool, Probe
+from crosswire.http.pool import REWARM_S
 from crosswire.receive.tls import ENGINES
 from crosswire.seam import System
 
@@ -38,6 +39,22 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(HOST).configure_cert(context)
     return context
+
+
+class Watched(System):
+    """Draws no delays, but keeps how long they could have been; its clock can be set ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ceilings: list[float] = []
+        self.ahead_ns = 0
+
+    def uniform(self, low: float, high: float) -> float:
+        self.ceilings.append(high)
+        return low
+
+    def monotonic_ns(self) -> int:
+        return super().monotonic_ns() + self.ahead_ns
 
 
 async def say_ok(request: Request) -> None:
@@ -211,6 +228,45 @@ class TestIdleConnections:
         ):
             await until(lambda: pool.connects >= 3)
             assert not server.seen
+
+    async def test_one_that_was_replaced_unused_is_no_failure(
+        self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
+    ) -> None:
+        seam = Watched()
+        async with (
+            rest_server(say_ok, server_tls) as server,
+            Pool(server.url, seam, tls, idle_max_s=0.1) as pool,
+        ):
+            await until(lambda: pool.connects >= 5)
+            assert set(seam.ceilings) == {REWARM_S}
+
+    async def test_one_that_the_server_let_go_after_a_while_is_no_failure(
+        self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
+    ) -> None:
+        seam = Watched()
+        async with (
+            rest_server(say_ok, server_tls) as server,
+            Pool(server.url, seam, tls) as pool,
+        ):
+            for i in range(2, 5):
+                await until(lambda: len(server.writers) == 1)
+                seam.ahead_ns += 6 * 10**9
+                next(iter(server.writers)).close()
+                await until(lambda i=i: pool.connects == i)  # type: ignore[misc]
+            assert seam.ceilings == [REWARM_S] * 3
+
+    async def test_one_that_the_server_ends_at_once_is_replaced_ever_later(
+        self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
+    ) -> None:
+        seam = Watched()
+        async with rest_server(say_ok, server_tls) as server:
+            async with Pool(server.url, seam, tls) as pool:
+                await until(lambda: len(server.writers) == 1)
+                server.on_connect = lambda writer: writer.close()
+                next(iter(server.writers)).close()
+                await until(lambda: len(seam.ceilings) >= 4)
+                assert pool.answers == 0
+            assert seam.ceilings[:4] == [REWARM_S * 2**i for i in range(4)]
 
 
 class TestFailures:

@@ -38,6 +38,8 @@ LIMITS_S: Mapping[Kind, float] = MappingProxyType(
 )
 """How long a request may take, by its kind."""
 CONNECT_LIMIT_S = 10.0
+REWARM_S, REWARM_MAX_S = 0.1, 5.0
+"""Delays of connects that replace warm connections which failed, at first and at most."""
 _URGENCY = tuple(Kind)
 
 
@@ -126,7 +128,7 @@ class Pool:
         self._connections_max, self._warm, self._waiting_max = connections_max, warm, waiting_max
         self._idle_max_ns = round(idle_max_s * 1e9)
         self._resumption = resumption or Resumption()
-        self._backoff = Backoff(0.1, 5.0)
+        self._backoff = Backoff(REWARM_S, REWARM_MAX_S)
         self._http2 = None if version == "1.1" else import_http2()
         self._open: set[Connection] = set()
         self._free: list[Connection] = []
@@ -353,7 +355,9 @@ class Pool:
             self._free.remove(connection)
         if self._is_closed:
             return
-        if connection.answers:
+        # One that was replaced unused, or that the server let go when it was idle, has not failed.
+        idle = self._clock() - connection.idle_since
+        if connection.answers or idle >= min(self._idle_limit(connection) // 2, REWARM_MAX_S * 1e9):
             self._backoff.reset()
         self._connect_more()
         self._rewarm_later()
