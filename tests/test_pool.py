@@ -229,6 +229,25 @@ class TestIdleConnections:
             await until(lambda: pool.connects >= 3)
             assert not server.seen
 
+    async def test_it_is_looked_after_also_where_the_start_failed(
+        self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
+    ) -> None:
+        async with rest_server(say_ok, server_tls) as server:
+            pool = Pool(server.url, Watched(), tls, idle_max_s=0.1)
+            pool._port = 1  # nobody listens there
+            with pytest.raises(RequestError, match="http-connect"):
+                await pool.start()
+            pool._port = server.port
+            await until(lambda: pool.connects >= 3)
+            await pool.close()
+
+    async def test_one_that_is_closed_is_not_started(self) -> None:
+        pool = Pool(f"https://{HOST}:1", System())
+        await pool.close()
+        with pytest.raises(RequestError, match="http-closed"):
+            await pool.start()
+        assert pool.connect_failures == 0
+
     async def test_one_that_was_replaced_unused_is_no_failure(
         self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
     ) -> None:

@@ -166,10 +166,14 @@ class Pool:
         """Open the warm connections.
 
         Raises:
-            RequestError: one of them could not be opened; no more of them is tried by itself until
-                a request is made.
+            RequestError: one of them could not be opened, which is tried again until the pool is
+                closed; or it is closed.
         """
+        if self._is_closed:
+            raise _error("http-closed", "the pool is closed")
         self._is_started = True
+        if self._tending is None:
+            self._tend_later()
         while len(self._open) + len(self._connecting) < self._warm:
             self._begin_connect()
         tasks = list(self._connecting)
@@ -178,7 +182,6 @@ class Pool:
             for task in tasks:
                 if not task.cancelled() and (error := task.exception()) is not None:
                     raise error
-        self._tend_later()
 
     async def close(self) -> None:
         """End all connections; requests that are out or wait end with ``http-closed``."""
