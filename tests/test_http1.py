@@ -238,6 +238,21 @@ class TestAnAnswer:
         assert world.events == ["gone"]
         assert world.transport.is_over
 
+    @pytest.mark.parametrize("told", [b"Content-Length: 5", b"Transfer-Encoding: chunked"])
+    async def test_nor_where_one_that_has_no_body_says_that_it_has(self, told: bytes) -> None:
+        world = World()
+        exchange = world.ask()
+        world.receive(b"HTTP/1.1 204 No Content\r\n" + told + b"\r\n\r\n")
+        assert exchange.future.result().body == b""
+        assert world.events == ["gone"]
+
+    async def test_one_that_says_that_it_has_none_is_believed(self) -> None:
+        world = World()
+        exchange = world.ask()
+        world.receive(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n")
+        assert exchange.future.result().status == 204
+        assert world.connection.is_usable
+
     async def test_nor_where_the_request_was_not_read_to_its_end(self) -> None:
         world = World()
         exchange = world.ask("POST", "/a", b"x" * 100)

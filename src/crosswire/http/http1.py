@@ -269,6 +269,9 @@ class Http1(Connection):
             self._is_done = True
             # The parser does not know of HEAD, and would take the next answer for a body.
             self._has_more = True
+        elif status == 204 and (self._length or self._is_chunked):
+            # It has none, but a server that says otherwise may send one: the next answer, to us.
+            self._has_more = True
         elif (self._length or 0) > self._terms.body_max and status not in (204, 304):
             raise _FaultError("http-body-size", f"the body is above {self._terms.body_max} bytes")
 
