@@ -215,6 +215,38 @@ class TestOneConnection:
         world.exchange()
         assert second.future.result().status == 200
 
+    async def test_a_connection_that_was_silent_to_a_deadline_takes_no_more(self) -> None:
+        world = World()
+        world.clock.now += 10**9
+        first = world.ask()
+        world.clock.now += 10**9
+        second = world.ask()
+        world.clock.now += 10**9
+        world.clock.timers[0][1]()
+        assert fault_of(first).code == "http-timeout"
+        assert not world.connection.is_usable  # the peer may be dead: it took TCP 30 s to tell
+        assert world.happened == []
+        world.exchange()
+        world.reply(3)
+        world.exchange()
+        assert second.future.result().status == 200  # it was slow
+        assert world.happened == ["gone"]
+
+    async def test_a_connection_that_was_not_silent_outlives_a_deadline(self) -> None:
+        world = World()
+        world.clock.now += 10**9
+        slow = world.ask()
+        world.clock.now += 10**9
+        quick = world.ask()
+        world.exchange()
+        world.reply(3)
+        world.exchange()
+        assert quick.future.result().status == 200
+        world.clock.now += 10**9
+        world.clock.timers[0][1]()
+        assert fault_of(slow).code == "http-timeout"
+        assert world.connection.is_usable
+
 
 class TestWhatDidNotRun:
     @pytest.mark.parametrize(("code", "may"), [(REFUSED, False), (INTERNAL, True)])

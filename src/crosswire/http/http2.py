@@ -10,7 +10,9 @@ Rules:
 4. Work is bounded: a server may send ``FRAMES_MAX`` frames that bring nothing in a row. What brings
    something is a part of an answer, room for a body that waits, or the answer to a PING; and each
    request begins a new row. A head is refused by its size while it comes.
-5. Nothing is sent again.
+5. A request that comes to its deadline when nothing at all came since it was written says that the
+   connection is dead: it takes no more, and those that are out have their time.
+6. Nothing is sent again.
 """
 
 from __future__ import annotations
@@ -104,6 +106,7 @@ class Http2(Connection):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._idle_frames = self._silent_size = 0
+        self._heard = 0  # when something came last, monotonic ns
         self._opening: bytearray | None = bytearray()
         self._is_gone = self._was_full = self._is_draining = False
         self._pings: list[asyncio.Future[None]] = []
@@ -207,6 +210,8 @@ class Http2(Connection):
         now = self._clock()
         for number, stream in list(self._streams.items()):
             if stream.exchange.deadline <= now:
+                if stream.exchange.got > self._heard:
+                    self._is_draining = True
                 stream.exchange.expire()
                 self._reset(number)
         self._flush()
@@ -228,7 +233,7 @@ class Http2(Connection):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        now = self._clock()
+        self._heard = now = self._clock()
         try:
             data = bytes(self._buffer[:nbytes])
             if self._opening is not None:
