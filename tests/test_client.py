@@ -249,11 +249,11 @@ def test_it_is_signed_anew_for_each_attempt_and_what_signing_raises_costs_nothin
         count = itertools.count()
 
         def sign() -> tuple[str, Sequence[tuple[str, str]], bytes]:
-            return f"/{next(count)}", (), b"signed"
+            return f"/?{next(count)}", (), b"signed"
 
         await world.ask(sign=sign)
         assert [(target, body) for _, _, target, body in world.sent] == [
-            ("/0", b"signed"), ("/1", b"signed"),
+            ("/?0", b"signed"), ("/?1", b"signed"),
         ]  # fmt: skip
 
         def fail() -> tuple[str, Sequence[tuple[str, str]], bytes]:

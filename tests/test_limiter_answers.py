@@ -133,7 +133,7 @@ def test_a_refusal_stops_only_what_it_is_for(scope: Scope) -> None:
         refusals = (Refusal(None, "10006", per=(scope,), wait_s=3.0),)
         limiter, _ = made(ROLLING, refusals=refusals)
         mine: dict[str, str] = {"endpoint": "GET /x", "key": "a", "instrument": "p"}
-        other = mine | {scope.value: "other"}
+        other = mine | {scope.value: "GET /other"}
         call, free = limiter.call(**mine), limiter.call(**other)  # type: ignore[arg-type]
         (await limiter.acquire(call)).answered(200, code="10006")
         assert limiter.try_acquire(call) is None

@@ -39,7 +39,7 @@ def tree_of(path: Path) -> ast.Module:
 # ------------------------------------------------------------------ floors
 
 FLOORS = [
-    {"budget", "errors", "seam"},
+    {"budget", "checks", "errors", "seam"},
     {"backoff", "instruments", "limits", "venue"},
     {"venues", "layout"},
     {"kernels", "codec", "records", "engine", "line", "tls", "wake"},

@@ -410,9 +410,10 @@ def _add_bench(commands: Any) -> None:
         "--seconds",
         type=_within(3.0, 300.0),
         default=15.0,
-        help="of all three ways together, 3 to 300 (default 15)",
+        help="of all three ways together, 3 to 300 (default 15); about 5 more go to starting a "
+        "venue and to rests in between",
     )
-    parser.add_argument("--symbols", type=int, default=3, help="how many (default 3)")
+    parser.add_argument("--symbols", type=int, default=3, help="how many, 1 to 4 (default 3)")
     parser.add_argument("--seed", type=int, default=1, help="of the prices (default 1)")
     _add_loop(parser)
     parser.set_defaults(run=_bench)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 
+from .checks import as_word
 from .errors import UsageError
 
 __all__ = ["Count", "Limit", "Refusal", "Scope", "Signal", "VenueLimits"]
@@ -70,8 +71,14 @@ class Limit:
     signal: Signal = Signal.USED
 
     def __post_init__(self) -> None:
+        set_word = object.__setattr__  # of what is frozen from here on
+        set_word(self, "count", as_word(Count, self.count, f"{self.name}: count"))
+        set_word(self, "signal", as_word(Signal, self.signal, f"{self.name}: signal"))
+        set_word(self, "per", _scopes(self.per, self.name))
         if not 0 <= self.reserve < self.amount:
             raise UsageError(f"{self.name}: a limit needs 0 <= reserve < amount")
+        if not isinstance(self.per_s, int | Fraction):
+            raise UsageError(f"{self.name}: per_s is a Fraction, as Fraction(33, 100)")
         if self.count is Count.DECAYING:
             if self.per_s <= 0:
                 raise UsageError(f"{self.name}: a decaying limit needs per_s above 0")
@@ -98,8 +105,15 @@ class Refusal:
     wait_s: float = 1.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "per", _scopes(self.per, "a refusal"))
         if not 0.0 <= self.wait_s < 1e9:
             raise UsageError(f"a refusal needs 0 <= wait_s < 1e9, not {self.wait_s!r}")
+
+
+def _scopes(per: object, name: str) -> tuple[Scope, ...]:
+    if not isinstance(per, tuple | list):
+        raise UsageError(f"{name}: per is a tuple of what is counted apart, not {per!r}")
+    return tuple(as_word(Scope, item, f"{name}: per") for item in per)
 
 
 @dataclass(frozen=True)

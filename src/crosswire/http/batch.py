@@ -16,6 +16,7 @@ from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
+from ..checks import check_callable
 from ..errors import RequestError, UsageError
 from ..seam import Seam
 
@@ -83,7 +84,7 @@ async def ask_each(
     cancelled and waited for.
 
     Args:
-        items: taken one by one, when there is room for the next.
+        items: taken one by one, when there is room for the next; they have an end.
         call: makes the request for one.
         concurrency: requests under way at once, at most.
         stop_on: whether an error ends the beginning of new ones, as a ban does. Those that were
@@ -92,8 +93,9 @@ async def ask_each(
     Raises:
         UsageError: ``concurrency`` is below 1.
     """
-    if concurrency < 1:
-        raise UsageError(f"concurrency is at least 1, not {concurrency!r}")
+    if not isinstance(concurrency, int) or concurrency < 1:
+        raise UsageError(f"concurrency is whole and at least 1, not {concurrency!r}")
+    check_callable(call, "call")
     source = iter(items)
     results: list[Any] = []
     stopped: Exception | None = None
@@ -206,8 +208,9 @@ class Batcher(Generic[T, R]):
         id_of_item: Callable[[T], Hashable] | None = None,
         id_of_result: Callable[[R], Hashable] | None = None,
     ) -> None:
-        if min(size_max, concurrency) < 1:
-            raise UsageError("size_max and concurrency are at least 1")
+        check_callable(send_batch, "send_batch")
+        if not all(isinstance(n, int) and n >= 1 for n in (size_max, concurrency)):
+            raise UsageError("size_max and concurrency are whole, and at least 1")
         if not 0.0 <= linger_s < inf:
             raise UsageError(f"a batcher needs 0 <= linger_s < inf, not {linger_s!r}")
         if (id_of_item is None) != (id_of_result is None):

@@ -30,6 +30,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+from ..checks import check_callable, check_type
 from ..errors import BreakerOpenError, UsageError
 
 __all__ = ["Breaker", "BreakerState", "Change", "Outcome", "Permit", "outcome_of"]
@@ -158,6 +159,8 @@ class Breaker:
         probes_needed: int = 2,
         on_change: Callable[[Change], None] | None = None,
     ) -> None:
+        check_callable(clock, "clock")
+        check_type(name, str, "name")
         if min(failures_max, probes_max, probes_needed) < 1:
             raise UsageError("failures_max, probes_max and probes_needed are at least 1")
         if not 0.0 < open_s <= open_max_s < float("inf"):

@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from ..checks import check_callable, check_type
 from ..errors import BreakerOpenError, RequestError, UsageError
 from ..seam import Seam
 from .breaker import Breaker, Outcome, outcome_of
 from .endpoints import Endpoints
+from .exchange import check_body, check_method
 from .limiter import Limiter
 from .message import Kind, Response
+from .pool import limits_by_kind
 from .retry import Effect, Retry, parse_retry_after
 from .tariff import Call
 
@@ -114,6 +117,10 @@ class Client:
         limits_s: Mapping[Kind, float] | None = None,
         code_of: Callable[[Response], str] | None = None,
     ) -> None:
+        check_type(endpoints, Endpoints, "endpoints", "it holds the pool of each address")
+        check_type(limiter, Limiter, "limiter")
+        if breaker is not None:
+            check_callable(breaker, "breaker")
         self.endpoints: Endpoints[Any] = endpoints
         self.limiter = limiter
         venue = limiter.limits.venue
@@ -121,7 +128,7 @@ class Client:
         self.breakers = {kind: make(f"{venue} {kind}") for kind in Kind}
         self._seam = seam
         self._retry = retry or Retry(seam)
-        self._limits_s = {**LIMITS_S, **(limits_s or {})}
+        self._limits_ns = limits_by_kind(LIMITS_S, limits_s or {})
         self._code_of = code_of
 
     async def request(
@@ -138,7 +145,8 @@ class Client:
         """Return a request's answer, of status 200 to 299.
 
         Args:
-            call: what it costs, of this client's limiter; its kind says what else is done.
+            call: what it costs, of this client's limiter; its kind says what else is done. It is
+                compared with method and path, where its endpoint is named by them.
             method, target, headers, body: as of :meth:`Pool.request`.
             sign: instead of ``target``, ``headers`` and ``body``: makes them for each attempt,
                 just before it is sent, where they hold a time.
@@ -148,9 +156,17 @@ class Client:
             RequestError: it failed; ``may_have_run`` tells whether it may have been carried out.
             LimitError: it was not sent for the venue's limits.
             BreakerOpenError: it was not sent at all, for the venue keeps failing.
+            UsageError: it cannot be sent, or is not what ``call`` is for.
         """
+        check_type(call, Call, "call", "Limiter.call() makes one")
+        check_method(method)
+        check_body(body)
+        if sign is None:
+            call.check(method, target)
+        else:
+            check_callable(sign, "sign")
         kind = call.kind
-        limit_s = self._limits_s[kind] if limit_s is None else limit_s
+        limit_s = self._limits_ns[kind] / 1e9 if limit_s is None else limit_s
         last: RequestError | None = None
 
         async def attempt(left_s: float) -> Response:
@@ -197,6 +213,7 @@ class Client:
                     try:
                         if sign:
                             target, headers, body = sign()
+                            call.check(method, target)
                         begun = clock()
                         if begun >= end:
                             raise RequestError(

@@ -35,6 +35,7 @@ from math import exp, hypot, inf, log
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from ..checks import check_callable, check_type
 from ..errors import RequestError, UsageError
 from .breaker import Outcome
 from .endpoint import Endpoint, EndpointRow, EndpointRules, EndpointState, Switch
@@ -148,6 +149,9 @@ class Endpoints(Generic[T]):
         on_switch: Callable[[Switch], None] | None = None,
         on_drained: Callable[[str], None] | None = None,
     ) -> None:
+        check_callable(clock, "clock")
+        check_callable(uniform, "uniform")
+        check_type(places, Mapping, "places", "as {url: pool}")
         if not places:
             raise UsageError("endpoints need at least one place")
         self.rules = rules or EndpointRules()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..checks import check_type
 from ..errors import RequestError, UsageError
 from ..seam import Seam
 from .message import Kind, Phases, Response
@@ -27,12 +28,15 @@ __all__ = [
     "Exchange",
     "Owner",
     "Terms",
+    "check_body",
     "check_headers",
     "check_method",
     "check_target",
     "encode_headers",
 ]
 
+_METHOD = re.compile(r"[A-Z][A-Z-]*", re.ASCII)
+"""Those of HTTP in use are all in capitals, and ``get`` would be another one than ``GET``."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
 _TARGET = re.compile(r"/[!\"$-~]*", re.ASCII)
 _VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?", re.ASCII)
@@ -132,8 +136,9 @@ def check_method(method: str) -> None:
     Raises:
         UsageError: it is none.
     """
-    if not _TOKEN.fullmatch(method) or method == "CONNECT":
-        raise UsageError(f"{method!r} is no method of a request")
+    check_type(method, str, "method")
+    if not _METHOD.fullmatch(method) or method == "CONNECT":
+        raise UsageError(f"{method!r} is no method of a request; they are written as GET")
 
 
 def check_target(target: str) -> None:
@@ -142,11 +147,21 @@ def check_target(target: str) -> None:
     Raises:
         UsageError: it is none; it is not shown, since it may hold a signature.
     """
+    check_type(target, str, "target")
     if not _TARGET.fullmatch(target):
         raise UsageError(
             "a target begins with / and holds neither spaces, control characters, # nor anything "
             "that is not ASCII: encode it by percent signs"
         )
+
+
+def check_body(body: bytes) -> None:
+    """Refuse what is no body.
+
+    Raises:
+        UsageError: it is none.
+    """
+    check_type(body, bytes, "body", "encode it, as by json.dumps(...).encode()")
 
 
 def check_headers(headers: Sequence[tuple[str, str]]) -> None:
@@ -155,7 +170,16 @@ def check_headers(headers: Sequence[tuple[str, str]]) -> None:
     Raises:
         UsageError: there is one; its value is not shown, since it may be a key.
     """
-    for name, value in headers:
+    if not isinstance(headers, list | tuple):
+        found = type(headers).__name__
+        raise UsageError(f"headers are a list of (name, value), not of type {found}")
+    for pair in headers:
+        try:
+            name, value = pair
+        except (TypeError, ValueError):
+            raise UsageError("headers are a list of (name, value)") from None
+        check_type(name, str, "the name of a header")
+        check_type(value, str, f"the value of the header {name!r}")
         if not _TOKEN.fullmatch(name):
             raise UsageError(f"{name!r} is no name of a header")
         if name.lower() in _OURS:

@@ -24,14 +24,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import heapq
+import inspect
 import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from math import isnan
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
+from ..checks import check_type
 from ..errors import BreakerOpenError, LimitError, RequestError, UsageError
 from ..limits import Refusal, Scope, Signal, VenueLimits
 from ..seam import Seam
@@ -153,6 +154,10 @@ class Limiter:
         share: Share | None = None,
         on_event: Callable[[LimitEvent], None] | None = None,
     ) -> None:
+        check_type(
+            limits, VenueLimits, "limits", "crosswire.venues.venue_limits(NAME) gives a venue's"
+        )
+        check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
         if not (0.0 <= clock_error_s < 1e6 and 0.0 <= transit_s < 1e6):
             raise UsageError("clock_error_s and transit_s are from 0 on, and below 1e6")
         if waiting_max < 0:
@@ -185,7 +190,7 @@ class Limiter:
         self,
         endpoint: str,
         *,
-        kind: Kind = Kind.PUBLIC,
+        kind: Kind | None = None,
         key: str = "",
         instrument: str = "",
         costs: Mapping[str, int] | None = None,
@@ -194,15 +199,16 @@ class Limiter:
 
         Args:
             endpoint: as the venue's limits name it, as ``"GET /api/v3/depth"``.
-            kind: its lane.
+            kind: its lane, and whether it is an order; ``None``: what is public, of a GET alone.
             key: whose it is, where the venue counts keys apart; a name will do.
             instrument: which it is for, where the venue counts those apart.
             costs: unit → units, where they are not the endpoint's own, as where they depend on an
                 argument.
 
         Raises:
-            UsageError: a cost is not known, or more than a limit lets through at all; or so many
-                keys, endpoints and instruments were named that their windows are too many.
+            UsageError: the kind is not said, or none; a cost is not known, or more than a limit
+                lets through at all; or so many keys, endpoints and instruments were named that
+                their windows are too many.
         """
         return self._tariff.call(endpoint, kind, key, instrument, costs)
 
@@ -214,8 +220,11 @@ class Limiter:
 
         Raises:
             LimitError: the venue has banned this address, or its share was left.
+            UsageError: ``call`` is none of this limiter.
         """
         now = self._clock()
+        if type(call) is not Call or call.tariff is not self._tariff:
+            raise _not_ours(call)
         if now < self._stopped_until and self._stop_of(call, now):
             return None
         kept = self._kept_before(call) if self._queues else NOTHING
@@ -241,10 +250,10 @@ class Limiter:
 
         Raises:
             LimitError: the venue has banned this address; or it took too long, or too many wait.
-            UsageError: ``limit_s`` is not a number.
+            UsageError: ``limit_s`` is not a number, or ``call`` is none of this limiter.
         """
-        if limit_s is not None and isnan(limit_s):
-            raise UsageError("limit_s is not a number")
+        if limit_s is not None and not (isinstance(limit_s, int | float) and limit_s == limit_s):
+            raise UsageError(f"limit_s is a number of seconds, not {limit_s!r}")
         ticket = self.try_acquire(call)
         if ticket is None:
             ticket = await self._wait(call, limit_s)
@@ -254,7 +263,7 @@ class Limiter:
         self,
         endpoint: str,
         *,
-        kind: Kind = Kind.PUBLIC,
+        kind: Kind | None = None,
         key: str = "",
         instrument: str = "",
         costs: Mapping[str, int] | None = None,
@@ -266,11 +275,20 @@ class Limiter:
         it raises a :class:`RequestError`, its status and ``retry_after_s`` are; where that says
         so, or is a :class:`LimitError`, or it raises :class:`BreakerOpenError`, nothing was sent.
 
+        What returns anything else is taken for an answer of status 200.
+
         Args: as of :meth:`call` and :meth:`acquire`.
+
+        Raises:
+            UsageError: as of :meth:`call`; or what is decorated is no coroutine function.
         """
+        check_type(endpoint, str, "endpoint", '@limiter.throttled("GET /path")')
         call = self.call(endpoint, kind=kind, key=key, instrument=instrument, costs=costs)
 
         def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+            if not _is_async(function):
+                raise UsageError("throttled is for a coroutine function: async def")
+
             @functools.wraps(function)
             async def throttled(*args: P.args, **kwargs: P.kwargs) -> T:
                 with await self.acquire(call, limit_s=limit_s) as ticket:
@@ -653,7 +671,13 @@ class Limiter:
         ]  # fmt: skip
 
     def stopped_s(self, call: Call) -> float:
-        """Return how long a refusal or a ban still stops such requests, in s; 0: not at all."""
+        """Return how long a refusal or a ban still stops such requests, in s; 0: not at all.
+
+        Raises:
+            UsageError: ``call`` is none of this limiter.
+        """
+        if type(call) is not Call or call.tariff is not self._tariff:
+            raise _not_ours(call)
         now = self._clock()
         is_cancel = call.kind is Kind.CANCEL
         ends = (halt.banned_until if is_cancel else halt.until for halt in call.halts)
@@ -683,6 +707,18 @@ class Limiter:
             self._on_event(LimitEvent(kind, name, now, left_s, self.waiting, cause))
         except Exception:  # or whoever waits would pay for it, and whoever was answered
             _log.exception("on_event raised")
+
+
+def _is_async(function: object) -> bool:
+    """Whether it is a coroutine function, or an object that is called like one."""
+    is_made = inspect.iscoroutinefunction
+    return is_made(function) or is_made(getattr(type(function), "__call__", None))  # noqa: B004
+
+
+def _not_ours(call: object) -> UsageError:
+    if isinstance(call, Call):
+        return UsageError(f"the call for {call.endpoint} is another limiter's, and counts there")
+    return UsageError(f"a call is what call() of this limiter returns, not {call!r}")
 
 
 def _left() -> LimitError:

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from ..checks import check_type
 from ..errors import UsageError
 from ..handshake import url_shown
 from ..receive.trust import check_context
@@ -57,18 +58,25 @@ def take_apart(url: str) -> tuple[str, str, int, str]:
     Raises:
         UsageError: it is no base URL.
     """
-    what = f"{url_shown(url)!r} is no URL of a pool"
+    check_type(url, str, "url")
+    what = f"{url_shown(url)!r}"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
         name = f"[{host}]" if ":" in host else host.encode("idna").decode()
     except ValueError:
-        raise UsageError(f"{what}: its host or port cannot be") from None
-    is_bare = parts.path in ("", "/") and not (parts.query or parts.fragment)
-    is_clean = all("!" <= char <= "~" for char in url) and "@" not in url
-    is_clean = is_clean and not ("?" in url or "#" in url)
-    if parts.scheme not in ("https", "http") or not (host and is_bare and is_clean) or port == 0:
-        raise UsageError(f"{what}; write https://HOST or https://HOST:PORT")
+        raise UsageError(f"{what} is no URL of a pool: its host or port cannot be") from None
+    if parts.scheme not in ("https", "http") or not host:
+        raise UsageError(f"{what} is no URL of a pool; write https://HOST or https://HOST:PORT")
+    if "@" in parts.netloc:
+        raise UsageError(f"the URL of a pool, {what}, is given without a name or password in it")
+    if parts.path not in ("", "/") or "?" in url or "#" in url:
+        raise UsageError(
+            f"the URL of a pool, {what}, is given without the path or query behind it: they belong "
+            "in the target of each request"
+        )
+    if port == 0 or not all("!" <= char <= "~" for char in url):
+        raise UsageError(f"{what} is no URL of a pool: its host or port cannot be")
     if parts.scheme == "http" and not is_loopback(host):
         raise UsageError(f"{what}: plain text is for loopback alone; write https://")
     usual = 443 if parts.scheme == "https" else 80
@@ -107,7 +115,9 @@ def context_for(
         if tls is not None:
             raise UsageError("a TLS context was given for a URL of plain text")
         return None
-    if tls is None:
+    if tls is not None:
+        check_type(tls, ssl.SSLContext, "tls", "ssl.create_default_context() makes one")
+    else:
         tls = ssl.create_default_context()
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
         tls.set_alpn_protocols(PROTOCOLS[version])

@@ -22,16 +22,25 @@ from types import MappingProxyType, TracebackType
 from typing import Self, cast
 
 from ..backoff import Backoff
+from ..checks import as_word, check_type, limit_ns
 from ..errors import RequestError, UsageError, VenueError
 from ..receive.proxy import Proxy
 from ..receive.tls import Resumption, connect
 from ..seam import Seam
-from .exchange import Connection, Exchange, Terms, check_headers, check_method, check_target
+from .exchange import (
+    Connection,
+    Exchange,
+    Terms,
+    check_body,
+    check_headers,
+    check_method,
+    check_target,
+)
 from .http1 import Http1
 from .message import Kind, Response
 from .place import PROTOCOLS, Chooser, context_for, import_http2, take_apart
 
-__all__ = ["LIMITS_S", "Pool", "Probe"]
+__all__ = ["LIMITS_S", "Pool", "Probe", "limits_by_kind"]
 
 LIMITS_S: Mapping[Kind, float] = MappingProxyType(
     {Kind.CANCEL: 2.0, Kind.ORDER: 2.0, Kind.QUERY: 5.0, Kind.PUBLIC: 10.0}
@@ -113,11 +122,12 @@ class Pool:
             raise UsageError("a pool needs 0 <= warm <= connections_max, and sizes from 1 on")
         if waiting_max < 0 or not 0.0 < idle_max_s < inf:
             raise UsageError("a pool needs waiting_max from 0 on, and 0 < idle_max_s < inf")
-        self._limits_ns = {kind: _limit_ns(limits_s.get(kind, LIMITS_S[kind])) for kind in Kind}
+        self._limits_ns = limits_by_kind(LIMITS_S, limits_s)
         check_headers(headers)
         if probe is not None:
+            check_type(probe, Probe, "probe", 'Probe("/time") makes one')
             check_target(probe.target)
-            _limit_ns(probe.limit_s)
+            limit_ns(probe.limit_s)
         scheme, self._host, self._port, authority = take_apart(url)
         self._tls = context_for(scheme, self._host, tls, version)
         self._terms = Terms(
@@ -130,6 +140,7 @@ class Pool:
         self._resumption = resumption or Resumption()
         self._backoff = Backoff(REWARM_S, REWARM_MAX_S)
         self._http2 = None if version == "1.1" else import_http2()
+        self._is_shared = self._http2 is not None  # until a server has picked the other
         self._open: set[Connection] = set()
         self._free: list[Connection] = []
         self._waiting: dict[Kind, deque[Exchange]] = {kind: deque() for kind in _URGENCY}
@@ -233,7 +244,7 @@ class Pool:
             method: as ``"GET"``.
             target: path and query, encoded by percent signs.
             headers: besides the constant ones.
-            body: whole.
+            body: whole, encoded.
             kind: how urgent it is, and how long it may take.
             limit_s: instead of the kind's.
 
@@ -246,16 +257,18 @@ class Pool:
         check_target(target)
         if headers:
             check_headers(headers)
+            headers = tuple(headers)  # the caller's own may change while this waits
+        check_body(body)
+        kind = as_word(Kind, kind, "kind")
         began = self._clock()
-        limit_ns = self._limits_ns[kind] if limit_s is None else _limit_ns(limit_s)
+        left_ns = self._limits_ns[kind] if limit_s is None else limit_ns(limit_s)
         self.requests += 1
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        exchange = Exchange(method, target, headers, body, kind, began, began + limit_ns, future)
+        exchange = Exchange(method, target, headers, body, kind, began, began + left_ns, future)
         connection = self._take(began)
         timer = None
         if connection is not None:
-            exchange.carrier = connection
-            connection.send(exchange)
+            _send(connection, exchange)
         elif self._is_closed:
             exchange.fail("http-closed", "the pool is closed")
         elif self._waiting_count >= self._waiting_max:
@@ -263,7 +276,7 @@ class Pool:
         else:
             self._waiting[kind].append(exchange)
             self._waiting_count += 1
-            timer = self._seam.later(limit_ns / 1e9, lambda: self._expire(exchange))
+            timer = self._seam.later(left_ns / 1e9, lambda: self._expire(exchange))
             self._connect_more()
         try:
             response = await future
@@ -333,8 +346,7 @@ class Pool:
         while connection.is_usable and (exchange := self._next_waiting()) is not None:
             if connect_began:
                 exchange.connect = self._clock() - max(connect_began, exchange.began)
-            exchange.carrier = connection
-            connection.send(exchange)
+            _send(connection, exchange)
         if connection.is_usable and connection not in self._free:
             self._free.append(connection)
 
@@ -368,7 +380,7 @@ class Pool:
     def _connect_more(self) -> None:
         """Open as many connections as there are requests for them, and room."""
         while self._waiting_count > len(self._connecting) and self._has_room():
-            if self._http2 is not None and self._connecting:
+            if self._is_shared and self._connecting:
                 return  # it may carry all of them
             self._begin_connect()
 
@@ -425,6 +437,7 @@ class Pool:
                 f"{where} picked {got or 'nothing'}, and version is {self._version!r}; a context "
                 f"that is given needs set_alpn_protocols({PROTOCOLS[self._version]})",
             )
+        self._is_shared = chosen.is_shared
         self.connects += 1
         self.resumed += bool(tls is not None and tls.session_reused)
         if not chosen.is_open:
@@ -507,10 +520,9 @@ class Pool:
             return
         future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         began = self._clock()
-        deadline = began + _limit_ns(probe.limit_s)
+        deadline = began + limit_ns(probe.limit_s)
         exchange = Exchange("GET", probe.target, (), b"", Kind.PUBLIC, began, deadline, future)
-        exchange.carrier = connection
-        connection.send(exchange)
+        _send(connection, exchange)
         try:
             await future
         except RequestError as error:
@@ -520,10 +532,28 @@ class Pool:
             raise
 
 
-def _limit_ns(limit_s: float) -> int:
-    if not 0.0 < limit_s < inf:
-        raise UsageError(f"a request needs 0 < limit_s < inf, not {limit_s!r}")
-    return round(limit_s * 1e9)
+def limits_by_kind(usual: Mapping[Kind, float], own: Mapping[Kind, float]) -> dict[Kind, int]:
+    """Return how long a request of each kind may take, in ns.
+
+    Raises:
+        UsageError: ``own`` holds what is no kind, or no time.
+    """
+    check_type(own, Mapping, "limits_s", "as {Kind.ORDER: 1.0}")
+    found = dict(usual)
+    for kind, limit_s in own.items():
+        found[as_word(Kind, kind, "a kind of limits_s")] = limit_s
+    return {kind: limit_ns(found[kind], f"limits_s of {kind}") for kind in Kind}
+
+
+def _send(connection: Connection, exchange: Exchange) -> None:
+    """Give a request to a connection. One that fails at that keeps nobody waiting, and no place."""
+    exchange.carrier = connection
+    try:
+        connection.send(exchange)
+    except Exception as error:
+        if not exchange.future.done():
+            exchange.future.set_exception(error)
+        connection.close()
 
 
 def _error(code: str, text: str) -> RequestError:

@@ -25,11 +25,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import parsedate_tz
 from enum import StrEnum
-from math import inf
 from typing import TypeVar
 
 from ..backoff import Backoff, Jitter
-from ..errors import RequestError, UsageError
+from ..checks import as_word, limit_ns
+from ..errors import RequestError
 from ..seam import Seam
 
 __all__ = ["Effect", "Repeat", "Retry", "parse_retry_after", "passes"]
@@ -139,12 +139,11 @@ class Retry:
 
         Raises:
             RequestError: the last failure, where it was not to be asked again, or not in time.
-            UsageError: not ``0 < limit_s < inf``.
+            UsageError: not ``0 < limit_s < inf``, or ``effect`` is none.
         """
-        if not 0.0 < limit_s < inf:
-            raise UsageError(f"a retry needs 0 < limit_s < inf, not {limit_s!r}")
+        effect = as_word(Effect, effect, "effect")
         clock = self._seam.monotonic_ns
-        end = clock() + round(limit_s * 1e9)
+        end = clock() + limit_ns(limit_s)
         backoff = Backoff(*self._terms)
         while True:
             try:

@@ -28,6 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
+from ..checks import check_type
 from ..errors import HostError, UsageError
 from ..seam import Nudge, Seam, thread_lock
 from .ledger import Ledger, Reply, Stop, Want
@@ -81,10 +82,11 @@ class Share:
         HostError: the folder cannot be used (when entered).
     """
 
-    def __init__(self, name: str, seam: Seam, *, folder: Path | None = None) -> None:
+    def __init__(self, name: str, seam: Seam, *, folder: str | Path | None = None) -> None:
+        check_type(name, str, "name")
         if not NAME.fullmatch(name):
             raise UsageError(f"a share's name is up to 40 of a-z 0-9 . _ -, not {name!r}")
-        self._folder = (folder or _default_folder()) / name
+        self._folder = Path(folder or _default_folder()) / name
         self._seam = seam
         self._member = seam.random_bytes(8).hex()
         self._sharer: Sharer | None = None

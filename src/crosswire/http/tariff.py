@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 
+from ..checks import as_word, check_type
 from ..errors import UsageError
 from ..limits import Limit, Scope, VenueLimits
 from .message import Kind
@@ -16,6 +19,11 @@ METERS_MAX = 1 << 16
 """Windows of one limiter: of keys, endpoints and instruments together."""
 URGENCY = {kind: number for number, kind in enumerate(Kind)}
 
+SAFE = ("GET", "HEAD")
+"""Methods of requests that change nothing."""
+_ENDPOINT = re.compile(r"([A-Z][A-Z-]*) (/[!-~]*)", re.ASCII)
+_PART = re.compile(r"\{[^{}/]+\}")
+
 Lane = tuple[int, tuple[int, ...], tuple[int, ...]]
 """Who waits in one queue: urgency; meters and halts, by identity."""
 
@@ -25,15 +33,20 @@ class Call:
 
     Attributes:
         endpoint, kind, key, instrument: as they were given.
+        tariff: whose windows these are.
         places: (window, units, room that is needed, meter) of each limit that counts it.
         halts: what may stop it.
         lane: where it waits.
     """
 
-    __slots__ = ("endpoint", "halts", "instrument", "key", "kind", "lane", "places")
+    __slots__ = (
+        "_method", "_path", "endpoint", "halts", "instrument", "key", "kind", "lane", "places",
+        "tariff",
+    )  # fmt: skip
 
     def __init__(
         self,
+        tariff: Tariff,
         endpoint: str,
         kind: Kind,
         key: str,
@@ -41,10 +54,23 @@ class Call:
         places: tuple[tuple[Window, int, int, Meter], ...],
         halts: tuple[Halt, ...],
     ) -> None:
+        self.tariff = tariff
         self.endpoint, self.kind, self.key, self.instrument = endpoint, kind, key, instrument
+        self._method, self._path = _taken_apart(endpoint)
         self.places, self.halts = places, halts
         meters = tuple(id(meter) for _, _, _, meter in places)
         self.lane: Lane = (URGENCY[kind], meters, tuple(id(halt) for halt in halts))
+
+    def check(self, method: str, target: str) -> None:
+        """Refuse a request that this is not for: what would be counted, and how often it may be
+        made, would be another one's.
+
+        Raises:
+            UsageError: it is another one; its query is not shown, since it may hold a signature.
+        """
+        path = target.partition("?")[0]
+        if self._path is not None and (method != self._method or not self._path.fullmatch(path)):
+            raise UsageError(f"{method} {path} is not what the call is for, {self.endpoint}")
 
     def scopes(self, per: tuple[Scope, ...]) -> Scopes:
         """Return what of this call is counted, or stopped, apart."""
@@ -73,9 +99,17 @@ class Tariff:
         self._units = {"requests", "orders", *(item.unit for item in limits.limits)}
 
     def call(
-        self, endpoint: str, kind: Kind, key: str, instrument: str, costs: Mapping[str, int] | None
+        self,
+        endpoint: str,
+        kind: Kind | None,
+        key: str,
+        instrument: str,
+        costs: Mapping[str, int] | None,
     ) -> Call:
         """Return what a request costs, as :meth:`Limiter.call`."""
+        for value, what in ((endpoint, "endpoint"), (key, "key"), (instrument, "instrument")):
+            check_type(value, str, what)
+        kind = _kind_of(endpoint) if kind is None else as_word(Kind, kind, "kind")
         own = {**self.limits.costs.get(endpoint, {}), **(costs or {})}
         name = (endpoint, kind, key, instrument, *sorted(own.items()))
         call = self._calls.get(name)
@@ -111,19 +145,26 @@ class Tariff:
             places.append((meter.window, units, needed, meter))
         per = dict.fromkeys(refusal.per for refusal in self.limits.refusals)
         halts = [self.halt_of((each, tuple(scope[item] for item in each))) for each in per]
-        return Call(endpoint, kind, key, instrument, tuple(places), tuple(halts))
+        return Call(self, endpoint, kind, key, instrument, tuple(places), tuple(halts))
 
     def _units_of(self, limit: Limit, endpoint: str, kind: Kind, costs: dict[str, int]) -> int:
         default = {"requests": 1, "orders": int(kind is Kind.ORDER)}
         units = costs.get(limit.unit, default.get(limit.unit))
         if units is None:
             raise UsageError(
-                f"{endpoint}: how much {limit.unit} it costs at {self.limits.venue} is not known; "
-                f"say costs={{{limit.unit!r}: N}}"
+                f"{endpoint}: how much {limit.unit} it costs at {self.limits.venue} is not known"
+                f"{self._like(endpoint)}; say costs={{{limit.unit!r}: N}}"
             )
-        if not (units >= 0 and units % 1 == 0):
+        if not (isinstance(units, int) and units >= 0):
             raise UsageError(f"{endpoint}: {limit.unit} are whole and at least 0, not {units}")
         return units
+
+    def _like(self, endpoint: str) -> str:
+        """Return what may have been meant, in words."""
+        known = get_close_matches(endpoint, self.limits.costs, n=3)
+        if known:
+            return f" (known: {', '.join(known)})"
+        return "" if _taken_apart(endpoint)[1] else " (endpoints are written as GET /path)"
 
     def _meter_of(self, limit: Limit, values: tuple[str, ...]) -> Meter:
         name = (limit.name, *values)
@@ -136,3 +177,22 @@ class Tariff:
                 )
             meter = self.meters[name] = Meter(limit, values, self._clock, self._is_shared)
         return meter
+
+
+def _taken_apart(endpoint: str) -> tuple[str, re.Pattern[str] | None]:
+    """Return method and path of an endpoint that is named by them; a ``{part}`` of the path stands
+    for anything but a slash."""
+    found = _ENDPOINT.fullmatch(endpoint)
+    if not found:
+        return "", None
+    return found[1], re.compile("[^/]+".join(re.escape(text) for text in _PART.split(found[2])))
+
+
+def _kind_of(endpoint: str) -> Kind:
+    """Return the kind of a request where none was said, which only what changes nothing needs not:
+    an order that was taken for something public would count nowhere, and be made again."""
+    if _taken_apart(endpoint)[0] in SAFE:
+        return Kind.PUBLIC
+    raise UsageError(
+        f"{endpoint}: say what it is by kind=, of {', '.join(Kind)}; only a GET is taken for public"
+    )

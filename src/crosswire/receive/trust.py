@@ -28,8 +28,9 @@ _CERTIFICATES = (
     (
         {2, 18, 19, 20, 21},
         "tls-authority",
-        "name the authority's PEM file in ca_file if it is a private one; else somebody may stand "
-        "between, or this machine has no authorities (Debian: ca-certificates)",
+        "name the authority's PEM file (ca_file of a configuration, cafile= of a context) if it is "
+        "a private one; else somebody may stand between, or this machine has no authorities "
+        "(Debian: ca-certificates)",
     ),
 )
 _REASONS = (
@@ -48,7 +49,7 @@ _REASONS = (
             "RECORD_LAYER_FAILURE",
         },
         "tls-plain",
-        "the answer is no TLS: look at the port; ws:// is for plain text, on loopback",
+        "the answer is no TLS: look at the port; plain text (ws://, http://) is for loopback",
     ),
 )  # fmt: skip
 

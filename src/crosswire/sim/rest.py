@@ -20,6 +20,7 @@ from email.utils import formatdate
 from types import TracebackType
 from typing import Self, cast
 
+from ..checks import check_type
 from ..errors import HostError, UsageError
 from ..seam import Seam, System, reset_on_close
 from .quota import BAN_S, Hit, Ledger, Ruling, VenueLimit
@@ -126,7 +127,11 @@ class RestServer:
         key_header: str = "x-key",
         port: int = 0,
     ) -> None:
-        if not versions or set(versions) - set(VERSIONS) or (not context and len(versions) > 1):
+        for limit in limits if isinstance(limits, Sequence) else (limits,):
+            check_type(limit, VenueLimit, "each of limits")
+        check_type(limits, Sequence, "limits")
+        is_odd = isinstance(versions, str) or not versions or set(versions) - set(VERSIONS)
+        if is_odd or (not context and len(versions) > 1):
             raise UsageError(f"versions are of {', '.join(VERSIONS)}, one in plain text")
         if not 0 <= arrival_jitter_s <= 3600 or connections_max < 1:
             raise UsageError("arrival_jitter_s is 0 to 3600, connections_max 1 or more")
@@ -224,8 +229,9 @@ class RestServer:
         One request suffers one fault: the plan's before these, and these before the chaos.
 
         Raises:
-            UsageError: ``count`` is below 1.
+            UsageError: ``count`` is below 1, or ``fault`` none.
         """
+        check_type(fault, RestFault, "fault", 'RestFault("close") makes one')
         if count < 1:
             raise UsageError(f"count is 1 or more, not {count}")
         self._pending.append(_Pending(fault, count, method, path))

@@ -1,0 +1,66 @@
+"""What a caller gives, looked at before anything happens with it; what is wrong is named.
+
+Words of an enumeration may be given as their text, as from a configuration. They are made words
+here, at the door, once: behind it they are compared by identity, and a text would be none of them.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import inf
+from typing import Any, TypeVar
+
+from .errors import UsageError
+
+__all__ = ["as_word", "check_callable", "check_type", "limit_ns"]
+
+W = TypeVar("W", bound=StrEnum)
+
+
+def as_word(words: type[W], value: object, name: str) -> W:
+    """Return a word of an enumeration, that was given as itself or as its text.
+
+    Args:
+        name: of the argument, for the error.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if type(value) is words:
+        return value
+    for word in words:
+        if value == word:
+            return word
+    raise UsageError(f"{name} is one of {', '.join(words)}, not {value!r}")
+
+
+def check_type(value: object, kind: type, name: str, remedy: str = "") -> None:
+    """Refuse what is of another type; its value is not shown, since it may be a secret.
+
+    Raises:
+        UsageError: it is.
+    """
+    if not isinstance(value, kind):
+        text = f"{name} is of type {kind.__name__}, not {type(value).__name__}"
+        raise UsageError(f"{text}: {remedy}" if remedy else text)
+
+
+def check_callable(value: Any, name: str) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not callable(value):
+        raise UsageError(f"{name} is to be called, and a {type(value).__name__} cannot be")
+
+
+def limit_ns(limit_s: float, name: str = "limit_s") -> int:
+    """Return how long something may take, in ns.
+
+    Raises:
+        UsageError: not a number, or not ``0 < limit_s < inf``.
+    """
+    if not isinstance(limit_s, int | float) or not 0.0 < limit_s < inf:
+        raise UsageError(f"{name} is in seconds, above 0 and finite, not {limit_s!r}")
+    return round(limit_s * 1e9)
