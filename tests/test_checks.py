@@ -261,6 +261,20 @@ def test_a_request_is_compared_with_its_call(
     simulate(main())
 
 
+def test_a_signature_that_is_no_target_costs_nothing() -> None:
+    async def main() -> None:
+        seam, place = FakeSeam(seed=1), Place()
+        limiter = Limiter(LIMITS, seam)
+        client = Client(Endpoints(seam.monotonic_ns, seam.uniform, {"one": place}), limiter, seam)
+        call = limiter.call("GET /time")
+        with pytest.raises(UsageError, match="target is of type str"):
+            await client.request(call, "GET", "/time", sign=lambda: (None, (), b""))  # type: ignore[arg-type,return-value]
+        assert place.sent == []
+        assert limiter.rows()[0].used == 0
+
+    simulate(main())
+
+
 @pytest.mark.parametrize("call", ["GET /time", None])
 def test_a_client_takes_calls_alone(call: Any) -> None:
     async def main() -> None:

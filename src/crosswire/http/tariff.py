@@ -66,8 +66,10 @@ class Call:
         made, would be another one's.
 
         Raises:
-            UsageError: it is another one; its query is not shown, since it may hold a signature.
+            UsageError: it is another one, or no target; its query is not shown, since it may hold a
+                signature.
         """
+        check_type(target, str, "target")
         path = target.partition("?")[0]
         if self._path is not None and (method != self._method or not self._path.fullmatch(path)):
             raise UsageError(f"{method} {path} is not what the call is for, {self.endpoint}")
