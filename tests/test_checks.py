@@ -56,48 +56,52 @@ async def send(item: object) -> Any:
 
 ODD: dict[str, tuple[Callable[[Limiter, FakeSeam], object], str]] = {
     "a pool without a scheme": (lambda _, s: Pool("api.venue.example", s), "write https://HOST"),
-    "a pool of bytes": (lambda _, s: Pool(b"https://x.example", s), "url is of type str"),  # type: ignore[arg-type]
+    "a pool of bytes": (lambda _, s: Pool(b"https://x.example", s), "url must be of type str"),  # type: ignore[arg-type]
     "a path": (lambda _, s: Pool(f"{URL}/v1", s), "belong in the target"),
     "a query": (lambda _, s: Pool(f"{URL}?x={SECRET}", s), "belong in the target"),
     "credentials": (lambda _, s: Pool(f"https://u:{SECRET}@x.example", s), "without a name"),
-    "headers in a dict": (lambda _, s: Pool(URL, s, headers={"ab": "K"}), "a list of (name"),  # type: ignore[arg-type]
-    "a header alone": (lambda _, s: Pool(URL, s, headers=["abc"]), "a list of (name"),  # type: ignore[list-item]
+    "headers in a dict": (lambda _, s: Pool(URL, s, headers={"ab": "K"}), "list of (name"),  # type: ignore[arg-type]
+    "a header alone": (lambda _, s: Pool(URL, s, headers=["abc"]), "list of (name"),  # type: ignore[list-item]
     "a limit of no kind": (lambda _, s: Pool(URL, s, limits_s={"bogus": 1}), "one of cancel"),  # type: ignore[dict-item]
     "a limit below 0": (lambda _, s: Pool(URL, s, limits_s={Kind.ORDER: -1}), "limits_s of order"),
-    "a limit as text": (lambda _, s: Pool(URL, s, limits_s={Kind.ORDER: "1"}), "in seconds"),  # type: ignore[dict-item]
-    "limits in a list": (lambda _, s: Pool(URL, s, limits_s=[1.0]), "limits_s is of type"),  # type: ignore[arg-type]
+    "a limit as text": (lambda _, s: Pool(URL, s, limits_s={Kind.ORDER: "1"}), "be in seconds"),  # type: ignore[dict-item]
+    "limits in a list": (lambda _, s: Pool(URL, s, limits_s=[1.0]), "limits_s must be of type"),  # type: ignore[arg-type]
     "a probe as text": (lambda _, s: Pool(URL, s, probe="/ping"), 'Probe("/time")'),  # type: ignore[arg-type]
-    "tls=True": (lambda _, s: Pool(URL, s, True), "tls is of type SSLContext"),  # type: ignore[arg-type]
+    "tls=True": (lambda _, s: Pool(URL, s, True), "tls must be of type SSLContext"),  # type: ignore[arg-type]
     "a limiter of a name": (lambda _, s: Limiter("binance", s), "venue_limits"),  # type: ignore[arg-type]
-    "a limiter without a seam": (lambda _, s: Limiter(LIMITS, None), "seam is of type Seam"),  # type: ignore[arg-type]
+    "a limiter without a seam": (lambda _, s: Limiter(LIMITS, None), "seam must be of type Seam"),  # type: ignore[arg-type]
     "a word of no kind": (lambda lm, _: lm.call("GET /time", kind="bogus"), "kind is one of"),  # type: ignore[arg-type]
     "a POST without a kind": (lambda lm, _: lm.call("POST /order"), "say what it is by kind="),
     "a name without a kind": (lambda lm, _: lm.call("orders"), "say what it is by kind="),
-    "a key of a number": (lambda lm, _: lm.call("GET /time", key=5), "key is of type str"),  # type: ignore[arg-type]
+    "a key of a number": (lambda lm, _: lm.call("GET /time", key=5), "key must be of type str"),  # type: ignore[arg-type]
     "an endpoint misspelt": (lambda lm, _: lm.call("GET /tim"), "known: GET /time"),
     "an endpoint of no form": (lambda lm, _: lm.call("xyzzy", kind=Kind.QUERY), "written as GET /"),
     "half a unit": (lambda lm, _: lm.call("GET /time", costs={"weight": 1.5}), "are whole"),  # type: ignore[dict-item]
+    "an endpoint with a query": (lambda lm, _: lm.call("GET /time?x=1", kind="query"), "not known"),  # type: ignore[arg-type]
+    "throttled for no time": (lambda lm, _: lm.throttled("GET /time", limit_s="1"), "be a number"),  # type: ignore[arg-type]
+    "a limit without end": (lambda _, s: Pool(URL, s, limits_s={Kind.ORDER: 1e300}), "below 1e9"),
+    "a pool without a seam": (lambda *_: Pool(URL, None), "seam must be of type Seam"),  # type: ignore[arg-type]
     "throttled without arguments": (lambda lm, _: lm.throttled(send), 'throttled("GET'),  # type: ignore[arg-type]
-    "throttled and not async": (lambda lm, _: lm.throttled("GET /time")(lambda: 1), "async def"),  # type: ignore[arg-type,return-value]
+    "throttled and not async": (lambda lm, _: lm.throttled("GET /time")(lambda: 1)(), "async def"),  # type: ignore[arg-type,return-value]
     "a ticket of text": (lambda lm, _: lm.try_acquire("GET /time"), "a call is what call()"),  # type: ignore[arg-type]
     "a stop of text": (lambda lm, _: lm.stopped_s("GET /time"), "a call is what call()"),  # type: ignore[arg-type]
-    "limit_s as text": (lambda lm, _: lm.acquire(lm.call("GET /time"), limit_s="5"), "a number of"),  # type: ignore[arg-type]
-    "a client of a pool": (lambda lm, s: Client(Pool(URL, s), lm, s), "endpoints is of type"),  # type: ignore[arg-type]
+    "limit_s as text": (lambda lm, _: lm.acquire(lm.call("GET /time"), limit_s="5"), "be a number"),  # type: ignore[arg-type]
+    "a client of a pool": (lambda lm, s: Client(Pool(URL, s), lm, s), "endpoints must be of type"),  # type: ignore[arg-type]
     "a breaker for its maker": (
         lambda lm, s: Client(places(s), lm, s, breaker=Breaker(s.monotonic_ns, "x")),  # type: ignore[arg-type]
-        "breaker is to be called",
+        "breaker must be a function",
     ),
     "a client's limit of no kind": (
         lambda lm, s: Client(places(s), lm, s, limits_s={"bogus": 1}),  # type: ignore[dict-item]
         "one of cancel",
     ),
-    "a breaker of a seam": (lambda _, s: Breaker(s, "x"), "clock is to be called"),  # type: ignore[arg-type]
-    "endpoints of a list": (lambda _, s: Endpoints(s.monotonic_ns, s.uniform, [URL]), "places is"),  # type: ignore[arg-type]
-    "a share of a number": (lambda _, s: Share(5, s), "name is of type str"),  # type: ignore[arg-type]
+    "a breaker of a seam": (lambda _, s: Breaker(s, "x"), "clock must be a function"),  # type: ignore[arg-type]
+    "a list of places": (lambda _, s: Endpoints(s.monotonic_ns, s.uniform, [URL]), "places must"),  # type: ignore[arg-type]
+    "a share of a number": (lambda _, s: Share(5, s), "name must be of type str"),  # type: ignore[arg-type]
     "no effect": (lambda _, s: Retry(s).run(send, effect="bogus", limit_s=1.0), "effect is one of"),  # type: ignore[arg-type]
     "one and a half at once": (lambda _, s: ask_each([1], send, concurrency=1.5), "is whole"),  # type: ignore[arg-type]
-    "nothing to call": (lambda _, s: ask_each([1], None, concurrency=1), "call is to be called"),  # type: ignore[arg-type]
-    "nothing to send by": (lambda _, s: Batcher(s, None, size_max=2), "send_batch is to be"),  # type: ignore[arg-type]
+    "nothing to call": (lambda _, s: ask_each([1], None, concurrency=1), "call must be a function"),  # type: ignore[arg-type]
+    "nothing to send by": (lambda _, s: Batcher(s, None, size_max=2), "send_batch must be"),  # type: ignore[arg-type]
     "a batch of one and a half": (lambda _, s: Batcher(s, send, size_max=1.5), "are whole"),  # type: ignore[arg-type]
     "a count of no word": (lambda *_: Limit("a", "weight", 5, "rollin", 1.0), "a: count is one"),  # type: ignore[arg-type]
     "a float per second": (lambda *_: Limit("a", "weight", 5, Count.DECAYING, per_s=0.3), "Frac"),  # type: ignore[arg-type]
@@ -105,14 +109,14 @@ ODD: dict[str, tuple[Callable[[Limiter, FakeSeam], object], str]] = {
     "one scope alone": (lambda *_: Limit("a", "w", 5, Count.ROLLING, 1.0, per="key"), "is a tuple"),  # type: ignore[arg-type]
     "one limit of a server": (
         lambda *_: RestServer(limits=VenueLimit("a", 1, window_s=1)),  # type: ignore[arg-type]
-        "limits is of type Sequence",
+        "limits must be of type Sequence",
     ),
     "a server's limit of the client's": (
         lambda *_: RestServer(limits=[Limit("a", "w", 5, Count.ROLLING, 1.0)]),  # type: ignore[list-item]
-        "each of limits is of type VenueLimit",
+        "each of limits must be of type VenueLimit",
     ),
     "versions as text": (lambda *_: RestServer(versions="2"), "versions are of"),
-    "a strike of text": (lambda *_: RestServer().strike("close"), "fault is of type RestFault"),  # type: ignore[arg-type]
+    "a strike of text": (lambda *_: RestServer().strike("close"), "must be of type RestFault"),  # type: ignore[arg-type]
 }  # fmt: skip
 
 
@@ -149,7 +153,7 @@ def test_words_may_be_given_as_their_text() -> None:
     assert limit.signal is Signal.REMAINING
     assert as_word(Kind, "order", "kind") is Kind.ORDER
     assert limit_ns(0.25) == 250_000_000
-    with pytest.raises(UsageError, match=r"^x is of type int, not str: y$"):
+    with pytest.raises(UsageError, match=r"^x must be of type int, not str: y$"):
         check_type(SECRET, int, "x", "y")
 
 
@@ -267,7 +271,7 @@ def test_a_signature_that_is_no_target_costs_nothing() -> None:
         limiter = Limiter(LIMITS, seam)
         client = Client(Endpoints(seam.monotonic_ns, seam.uniform, {"one": place}), limiter, seam)
         call = limiter.call("GET /time")
-        with pytest.raises(UsageError, match="target is of type str"):
+        with pytest.raises(UsageError, match="target must be of type str"):
             await client.request(call, "GET", "/time", sign=lambda: (None, (), b""))  # type: ignore[arg-type,return-value]
         assert place.sent == []
         assert limiter.rows()[0].used == 0
@@ -280,7 +284,7 @@ def test_a_client_takes_calls_alone(call: Any) -> None:
     async def main() -> None:
         seam = FakeSeam(seed=1)
         client = Client(places(seam), Limiter(LIMITS, seam), seam)
-        with pytest.raises(UsageError, match="call is of type Call"):
+        with pytest.raises(UsageError, match="call must be of type Call"):
             await client.request(call, "GET", "/time")
 
     simulate(main())
@@ -292,18 +296,18 @@ class TestPools:
     @pytest.mark.parametrize(
         ("odd", "words"),
         [
-            ({"body": '{"key": "s3cr3t"}'}, "body is of type bytes, not str"),
-            ({"body": {"key": SECRET}}, "body is of type bytes, not dict"),
-            ({"body": None}, "body is of type bytes"),
-            ({"headers": {"ab": SECRET}}, "headers are a list"),
-            ({"headers": [("X-Key", 1)]}, "the value of the header 'X-Key' is of type str"),
-            ({"headers": [(b"X-Key", "a")]}, "the name of a header is of type str"),
+            ({"body": '{"key": "s3cr3t"}'}, "body must be of type bytes, not str"),
+            ({"body": {"key": SECRET}}, "body must be of type bytes, not dict"),
+            ({"body": None}, "body must be of type bytes"),
+            ({"headers": {"ab": SECRET}}, "headers must be a list"),
+            ({"headers": [("X-Key", 1)]}, "the value of the header 'X-Key' must be of type str"),
+            ({"headers": [(b"X-Key", "a")]}, "the name of a header must be of type str"),
             ({"kind": "bogus"}, "kind is one of"),
-            ({"limit_s": "1"}, "limit_s is in seconds"),
-            ({"limit_s": float("nan")}, "limit_s is in seconds"),
+            ({"limit_s": "1"}, "limit_s must be in seconds"),
+            ({"limit_s": float("nan")}, "limit_s must be in seconds"),
             ({"method": "get"}, "they are written as GET"),
-            ({"method": 5}, "method is of type str"),
-            ({"target": b"/"}, "target is of type str"),
+            ({"method": 5}, "method must be of type str"),
+            ({"target": b"/"}, "target must be of type str"),
         ],
     )
     async def test_a_request_that_cannot_be_takes_nobodys_place(
@@ -351,14 +355,37 @@ class TestPools:
 
         async with RestServer({("GET", "/"): Route(note)}) as server:
             pool = Pool(server.url, System())
-            headers = [("X-Key", "one")]
+            headers: Any = [["X-Key", "one"]]
             asking = asyncio.create_task(pool.request("GET", "/", headers=headers))
             await asyncio.sleep(0)  # it waits for its connection
-            headers[0] = ("X-Key", "two\r\nX-More: three")
+            headers[0][1] = "two\r\nX-More: three"
             await asking
             await pool.close()
         assert got[0]["x-key"] == "one"
         assert "x-more" not in got[0]
+
+    async def test_a_pool_serves_the_loop_that_it_began_on(self) -> None:
+        async with RestServer() as server:
+            pool = Pool(server.url, System())
+            assert (await pool.request("GET", "/time")).status == 200
+
+            def ask_elsewhere() -> None:
+                with pytest.raises(UsageError, match="another event loop"):
+                    asyncio.run(pool.request("GET", "/time"))
+
+            await asyncio.to_thread(ask_elsewhere)
+            assert (await pool.request("GET", "/time")).status == 200
+            await pool.close()
+
+    async def test_a_client_does_not_ask_a_closed_pool_again_and_again(self) -> None:
+        seam = System()
+        pool = Pool("http://127.0.0.1:1", seam)
+        await pool.close()
+        limiter = Limiter(LIMITS, seam)
+        client = Client(Endpoints(seam.monotonic_ns, seam.uniform, {"one": pool}), limiter, seam)
+        with pytest.raises(RequestError, match="http-closed"):
+            await client.request(limiter.call("GET /time"), "GET", "/time")
+        assert pool.requests == 1
 
     async def test_a_server_that_picked_http1_is_asked_on_many_connections_at_once(
         self,

@@ -12,9 +12,9 @@ from crosswire.http.exchange import (
     Connection,
     Exchange,
     Terms,
-    check_headers,
     check_method,
     check_target,
+    checked_headers,
 )
 from crosswire.http.http1 import INFORMATIONS_MAX, Http1
 from crosswire.http.message import Kind, Response
@@ -155,7 +155,7 @@ class TestARequest:
     )  # fmt: skip
     def test_a_header_that_is_none_or_ours_is_refused(self, header: tuple[str, str]) -> None:
         with pytest.raises(UsageError):
-            check_headers([header])
+            checked_headers([header])
 
 
 class TestAnAnswer:

@@ -22,7 +22,7 @@ from rest_server import HOST, OK, Request, rest_server
 from test_http1 import BODY_MAX, HEAD_MAX, Clock, Remembering, fault_of
 
 from crosswire.errors import RequestError, UsageError
-from crosswire.http import Pool, Response
+from crosswire.http import Pool, Response, http2
 from crosswire.http.exchange import Connection, Exchange, Terms
 from crosswire.http.http2 import FRAMES_MAX, SILENT_MAX, STREAM_ID_MAX, Http2
 from crosswire.http.message import Kind
@@ -215,22 +215,52 @@ class TestOneConnection:
         world.exchange()
         assert second.future.result().status == 200
 
-    async def test_a_connection_that_was_silent_to_a_deadline_takes_no_more(self) -> None:
+    @pytest.mark.parametrize("is_given_up", [False, True])
+    async def test_a_connection_that_is_silent_to_a_deadline_and_to_a_ping_takes_no_more(
+        self, is_given_up: bool
+    ) -> None:
         world = World()
         world.clock.now += 10**9
         first = world.ask()
         world.clock.now += 10**9
         second = world.ask()
+        if is_given_up:
+            world.connection.cancel(first)
         world.clock.now += 10**9
-        world.clock.timers[0][1]()
-        assert fault_of(first).code == "http-timeout"
-        assert not world.connection.is_usable  # the peer may be dead: it took TCP 30 s to tell
-        assert world.happened == []
+        world.clock.timers[-1][1]()
+        if not is_given_up:
+            assert fault_of(first).code == "http-timeout"
+            assert world.connection.is_usable  # it may be slow: it is asked by a PING
+            world.clock.now += 999_999_999
+            world.clock.timers[-1][1]()
+            assert world.connection.is_usable
+            world.clock.now += 1
+            world.clock.timers[-1][1]()
+            assert fault_of(second).code == "http-timeout"
+            assert world.happened == ["gone"]
+            return
+        assert not world.connection.is_usable
+        assert world.connection.is_leaving
         world.exchange()
         world.reply(3)
         world.exchange()
-        assert second.future.result().status == 200  # it was slow
+        assert second.future.result().status == 200  # it was slow, after all
         assert world.happened == ["gone"]
+
+    async def test_a_slow_server_that_answers_pings_is_kept(self) -> None:
+        world = World()
+        world.clock.now += 10**9
+        first = world.ask()
+        world.clock.now += 2 * 10**9
+        world.clock.timers[-1][1]()
+        assert fault_of(first).code == "http-timeout"
+        world.exchange()
+        world.clock.now += 10**9
+        for _, call, handle in world.clock.timers[1:]:
+            if not handle.cancelled():
+                call()
+        assert world.connection.is_usable
+        assert world.happened == []
 
     async def test_a_connection_that_was_not_silent_outlives_a_deadline(self) -> None:
         world = World()
@@ -607,6 +637,41 @@ class TestThePool:
             await pool.close()
             async with Pool(server.url, System(), tls, version="auto") as pool:
                 assert (await pool.request("GET", "/")).version == "1.1"
+
+    async def test_a_connection_that_is_dead_keeps_no_place(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(http2, "ANSWER_NS", 10_000_000)
+        accepted = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal accepted
+            accepted += 1
+            is_dead = accepted == 1
+            peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+            peer.initiate_connection()
+            writer.write(peer.data_to_send())
+            while data := await reader.read(65536):
+                for event in peer.receive_data(data):
+                    if isinstance(event, h2.events.RequestReceived):
+                        peer.send_headers(event.stream_id, [(":status", "200")], end_stream=True)
+                if not is_dead:
+                    writer.write(peer.data_to_send())
+            writer.close()
+
+        server = await asyncio.start_server(serve, HOST, 0)
+        async with server:
+            url = f"http://{HOST}:{server.sockets[0].getsockname()[1]}"
+            pool = Pool(url, System(), version="2", connections_max=1)
+            long = asyncio.create_task(pool.request("GET", "/long", limit_s=60.0))
+            with pytest.raises(RequestError, match="http-timeout"):
+                await pool.request("GET", "/short", limit_s=0.05)
+            await until(lambda: all(connection.is_leaving for connection in pool._open))
+            answer = await pool.request("DELETE", "/order", kind=Kind.CANCEL)
+            assert (answer.status, accepted, long.done()) == (200, 2, False)
+            await pool.close()
+            with pytest.raises(RequestError, match="http-closed"):
+                await long
 
     async def test_without_the_package_it_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch

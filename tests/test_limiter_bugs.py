@@ -168,7 +168,7 @@ def test_an_odd_limit_is_no_wait_or_no_limit_or_refused(limit_s: float) -> None:
         limiter = Limiter(toy(ROLLING), FakeSeam())
         whole = limiter.call("GET /", costs={"requests": 100})
         if isnan(limit_s):  # a timer for it would spoil the loop's order of timers
-            with pytest.raises(UsageError, match="limit_s is a number of seconds, not nan"):
+            with pytest.raises(UsageError, match="limit_s must be a number of seconds, not nan"):
                 await limiter.acquire(whole, limit_s=limit_s)
             return
         (await limiter.acquire(whole, limit_s=limit_s)).answered()

@@ -206,7 +206,7 @@ class TestRetry:
     @pytest.mark.parametrize("limit_s", [0.0, -1.0, nan, inf])
     def test_a_limit_that_makes_no_sense_is_refused(self, limit_s: float) -> None:
         world = World("answer")
-        with pytest.raises(UsageError, match="limit_s is in seconds, above 0 and finite"):
+        with pytest.raises(UsageError, match="limit_s must be in seconds, above 0 and below 1e9"):
             simulate(world.run(limit_s=limit_s))
         assert world.begun == []
 

@@ -7,13 +7,14 @@ here, at the door, once: behind it they are compared by identity, and a text wou
 from __future__ import annotations
 
 from enum import StrEnum
-from math import inf
+from numbers import Real
 from typing import Any, TypeVar
 
 from .errors import UsageError
 
 __all__ = ["as_word", "check_callable", "check_type", "limit_ns"]
 
+LIMIT_MAX_S = 1e9
 W = TypeVar("W", bound=StrEnum)
 
 
@@ -21,6 +22,8 @@ def as_word(words: type[W], value: object, name: str) -> W:
     """Return a word of an enumeration, that was given as itself or as its text.
 
     Args:
+        words: of which it is one.
+        value: as it was given.
         name: of the argument, for the error.
 
     Raises:
@@ -34,14 +37,20 @@ def as_word(words: type[W], value: object, name: str) -> W:
     raise UsageError(f"{name} is one of {', '.join(words)}, not {value!r}")
 
 
-def check_type(value: object, kind: type, name: str, remedy: str = "") -> None:
+def check_type(value: object, wanted: type, name: str, remedy: str = "") -> None:
     """Refuse what is of another type; its value is not shown, since it may be a secret.
 
+    Args:
+        value: as it was given.
+        wanted: its type.
+        name: of the argument, for the error.
+        remedy: what to write, in words.
+
     Raises:
-        UsageError: it is.
+        UsageError: it is of another one.
     """
-    if not isinstance(value, kind):
-        text = f"{name} is of type {kind.__name__}, not {type(value).__name__}"
+    if not isinstance(value, wanted):
+        text = f"{name} must be of type {wanted.__name__}, not {type(value).__name__}"
         raise UsageError(f"{text}: {remedy}" if remedy else text)
 
 
@@ -52,15 +61,15 @@ def check_callable(value: Any, name: str) -> None:
         UsageError: it cannot.
     """
     if not callable(value):
-        raise UsageError(f"{name} is to be called, and a {type(value).__name__} cannot be")
+        raise UsageError(f"{name} must be a function, not of type {type(value).__name__}")
 
 
 def limit_ns(limit_s: float, name: str = "limit_s") -> int:
     """Return how long something may take, in ns.
 
     Raises:
-        UsageError: not a number, or not ``0 < limit_s < inf``.
+        UsageError: not a number, or not ``0 < limit_s < 1e9``.
     """
-    if not isinstance(limit_s, int | float) or not 0.0 < limit_s < inf:
-        raise UsageError(f"{name} is in seconds, above 0 and finite, not {limit_s!r}")
-    return round(limit_s * 1e9)
+    if not isinstance(limit_s, Real) or not 0.0 < limit_s < LIMIT_MAX_S:
+        raise UsageError(f"{name} must be in seconds, above 0 and below 1e9, not {limit_s!r}")
+    return round(float(limit_s) * 1e9)

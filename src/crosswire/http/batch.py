@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -91,7 +91,7 @@ async def ask_each(
             not begun have failed with ``not-started``; those under way go on.
 
     Raises:
-        UsageError: ``concurrency`` is below 1.
+        UsageError: ``concurrency`` is not whole, or below 1; or ``call`` is no function.
     """
     if not isinstance(concurrency, int) or concurrency < 1:
         raise UsageError(f"concurrency is whole and at least 1, not {concurrency!r}")
@@ -192,8 +192,8 @@ class Batcher(Generic[T, R]):
         strays: results that belong to no item of their request.
 
     Raises:
-        UsageError: a count below 1, a ``linger_s`` that is negative or not finite, or only one of
-            the functions for ids.
+        UsageError: ``send_batch`` is no function, a count is not whole or below 1, ``linger_s`` is
+            negative or not finite, or only one of the functions for ids is given.
     """
 
     def __init__(
@@ -352,6 +352,9 @@ class Batcher(Generic[T, R]):
     def _hand_out(
         self, items: list[T], answers: list[asyncio.Future[R]], results: Sequence[R]
     ) -> None:
+        if not isinstance(results, Collection):
+            text = f"something of type {type(results).__name__} for {len(items)} items"
+            raise RequestError("batch-count", text, may_have_run=True)
         if self._id_of_item is None:
             if len(results) != len(items):
                 text = f"{len(results)} results for {len(items)} items"

@@ -22,10 +22,10 @@ from ..errors import BreakerOpenError, RequestError, UsageError
 from ..seam import Seam
 from .breaker import Breaker, Outcome, outcome_of
 from .endpoints import Endpoints
-from .exchange import check_body, check_method
+from .exchange import check_body, check_method, check_target, checked_headers
 from .limiter import Limiter
 from .message import Kind, Response
-from .pool import limits_by_kind
+from .pool import limits_ns
 from .retry import Effect, Retry, parse_retry_after
 from .tariff import Call
 
@@ -119,6 +119,7 @@ class Client:
     ) -> None:
         check_type(endpoints, Endpoints, "endpoints", "it holds the pool of each address")
         check_type(limiter, Limiter, "limiter")
+        check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
         if breaker is not None:
             check_callable(breaker, "breaker")
         self.endpoints: Endpoints[Any] = endpoints
@@ -128,7 +129,7 @@ class Client:
         self.breakers = {kind: make(f"{venue} {kind}") for kind in Kind}
         self._seam = seam
         self._retry = retry or Retry(seam)
-        self._limits_ns = limits_by_kind(LIMITS_S, limits_s or {})
+        self._limits_ns = limits_ns(LIMITS_S, limits_s or {})
         self._code_of = code_of
 
     async def request(
@@ -162,6 +163,8 @@ class Client:
         check_method(method)
         check_body(body)
         if sign is None:
+            check_target(target)
+            headers = checked_headers(headers)
             call.check(method, target)
         else:
             check_callable(sign, "sign")
@@ -212,7 +215,8 @@ class Client:
                 with use:
                     try:
                         if sign:
-                            target, headers, body = sign()
+                            target, headers, body = _parts_of(sign())
+                            check_target(target)
                             call.check(method, target)
                         begun = clock()
                         if begun >= end:
@@ -251,3 +255,14 @@ class Client:
         if refusal:
             raise refusal
         return response
+
+
+def _parts_of(signed: object) -> tuple[str, Sequence[tuple[str, str]], bytes]:
+    """Return what ``sign`` made.
+
+    Raises:
+        UsageError: something else.
+    """
+    if not (isinstance(signed, tuple) and len(signed) == 3):
+        raise UsageError("sign must return (target, headers, body)")
+    return signed

@@ -29,9 +29,9 @@ __all__ = [
     "Owner",
     "Terms",
     "check_body",
-    "check_headers",
     "check_method",
     "check_target",
+    "checked_headers",
     "encode_headers",
 ]
 
@@ -74,6 +74,7 @@ class Connection(asyncio.BufferedProtocol):
     Attributes:
         is_shared: it carries many requests at once.
         is_open: it takes requests, now or later.
+        is_leaving: it takes none any more, and ends when those that are out have.
         version: ``"1.1"`` or ``"2"``.
         idle_since: when it carried something last, monotonic ns.
         idle_max_ns: how long the server keeps it, by its own word; ``None``: it did not say.
@@ -83,6 +84,7 @@ class Connection(asyncio.BufferedProtocol):
     version: str
     is_shared: bool
     is_open: bool
+    is_leaving: bool
     answers: int
     idle_since: int
     idle_max_ns: int | None
@@ -161,23 +163,24 @@ def check_body(body: bytes) -> None:
     Raises:
         UsageError: it is none.
     """
-    check_type(body, bytes, "body", "encode it, as by json.dumps(...).encode()")
+    check_type(body, bytes, "body", "json.dumps(...).encode() makes them, or bytes(...)")
 
 
-def check_headers(headers: Sequence[tuple[str, str]]) -> None:
-    """Refuse headers that are none, and those that are made here.
+def checked_headers(headers: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return headers as they are now, for the caller's own may change before they are sent.
 
     Raises:
-        UsageError: there is one; its value is not shown, since it may be a key.
+        UsageError: one is none, or is made here; its value is not shown, since it may be a key.
     """
     if not isinstance(headers, list | tuple):
-        found = type(headers).__name__
-        raise UsageError(f"headers are a list of (name, value), not of type {found}")
+        given = type(headers).__name__
+        raise UsageError(f"headers must be a list of (name, value), not of type {given}")
+    found = []
     for pair in headers:
-        try:
-            name, value = pair
-        except (TypeError, ValueError):
-            raise UsageError("headers are a list of (name, value)") from None
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise UsageError("headers must be a list of (name, value)")
+        name, value = pair
+        found.append((name, value))
         check_type(name, str, "the name of a header")
         check_type(value, str, f"the value of the header {name!r}")
         if not _TOKEN.fullmatch(name):
@@ -189,6 +192,7 @@ def check_headers(headers: Sequence[tuple[str, str]]) -> None:
                 f"the value of the header {name} begins or ends with a space, or holds a control "
                 "character or something that is not ASCII"
             )
+    return tuple(found)
 
 
 def encode_headers(headers: Sequence[tuple[str, str]]) -> bytes:

@@ -61,6 +61,7 @@ class Http1(Connection):
         self.idle_since = 0
         self.idle_max_ns: int | None = None
         self.is_open = False
+        self.is_leaving = False
         self.answers = 0
         self._terms, self._seam, self._owner = terms, seam, owner
         self._clock = terms.clock

@@ -10,8 +10,9 @@ Rules:
 4. Work is bounded: a server may send ``FRAMES_MAX`` frames that bring nothing in a row. What brings
    something is a part of an answer, room for a body that waits, or the answer to a PING; and each
    request begins a new row. A head is refused by its size while it comes.
-5. A request that comes to its deadline when nothing at all came since it was written says that the
-   connection is dead: it takes no more, and those that are out have their time.
+5. A request that comes to its deadline, or is given up, makes the connection doubtful: the server
+   is asked by a PING, and where nothing at all comes within ``ANSWER_S`` the connection takes no
+   more; those that are out have their time.
 6. Nothing is sent again.
 """
 
@@ -43,6 +44,8 @@ STREAM_ID_MAX = (1 << 31) - 3
 SILENT_MAX = 1 << 21
 """Bytes that may come without being a frame or a head; the codec looks at the length of a frame
 only when all of it is there, and a head has 64 frames of 16 KiB at most."""
+ANSWER_S = 1.0
+ANSWER_NS = round(ANSWER_S * 1e9)
 _REFUSED, _CANCEL = 7, 8
 _SETTINGS = 4
 
@@ -106,9 +109,10 @@ class Http2(Connection):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._idle_frames = self._silent_size = 0
-        self._heard = 0  # when something came last, monotonic ns
+        self._doubted = 0  # when it was asked whether it lives; 0: it is not doubted
         self._opening: bytearray | None = bytearray()
-        self._is_gone = self._was_full = self._is_draining = False
+        self.is_leaving = False
+        self._is_gone = self._was_full = False
         self._pings: list[asyncio.Future[None]] = []
         config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1")
         self._codec = _Codec(config)
@@ -136,7 +140,7 @@ class Http2(Connection):
         transport = self._transport
         return (
             self.is_open
-            and not self._is_draining
+            and not self.is_leaving
             and transport is not None
             and not transport.is_closing()
             and len(self._streams) < self._streams_max
@@ -166,7 +170,7 @@ class Http2(Connection):
             exchange.sent = now
         self._flush()
         if number >= STREAM_ID_MAX:  # the last one
-            self._is_draining = True
+            self.is_leaving = True
         if exchange.sent:
             exchange.sent = self._clock()
         self._was_full = not self.is_usable
@@ -177,6 +181,7 @@ class Http2(Connection):
         """Give up a request: its stream is reset."""
         number = self._ids.get(exchange)
         if number is not None:
+            self._doubt(self._clock())
             self._reset(number)
             self._flush()
             self._settle()
@@ -210,14 +215,28 @@ class Http2(Connection):
         now = self._clock()
         for number, stream in list(self._streams.items()):
             if stream.exchange.deadline <= now:
-                if stream.exchange.got > self._heard:
-                    self._is_draining = True
+                self._doubt(now)
                 stream.exchange.expire()
                 self._reset(number)
+        if self._doubted and now >= self._doubted + ANSWER_NS:
+            self._doubted = 0
+            self.is_leaving = True
         self._flush()
-        if self._streams:
-            self._arm(now, min(stream.exchange.deadline for stream in self._streams.values()))
+        ends = [stream.exchange.deadline for stream in self._streams.values()]
+        if self._doubted:
+            ends.append(self._doubted + ANSWER_NS)
+        if ends:
+            self._arm(now, min(ends))
         self._settle()
+
+    def _doubt(self, now: int) -> None:
+        """Ask whether the server lives."""
+        if self._doubted or self.is_leaving or not self.is_open:
+            return
+        self._doubted = now
+        self._codec.ping(b"crosswir")
+        if self._timer is None or now + ANSWER_NS < self._timer_at:
+            self._arm(now, now + ANSWER_NS)
 
     # ---- the transport's side
 
@@ -233,7 +252,8 @@ class Http2(Connection):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._heard = now = self._clock()
+        now = self._clock()
+        self._doubted = 0
         try:
             data = bytes(self._buffer[:nbytes])
             if self._opening is not None:
@@ -380,7 +400,7 @@ class Http2(Connection):
                     status=stream.status or None,
                     has_run=bool(stream.status),
                 )
-        self._is_draining = True
+        self.is_leaving = True
 
     # ---- what goes
 
@@ -428,7 +448,7 @@ class Http2(Connection):
 
     def _settle(self) -> None:
         """Tell the owner, where there is room again; end, where there will be none."""
-        if self._is_draining and not self._streams:
+        if self.is_leaving and not self._streams:
             self._leave()
         elif not self.is_usable:
             self._was_full = True

@@ -29,6 +29,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
@@ -199,7 +200,8 @@ class Limiter:
 
         Args:
             endpoint: as the venue's limits name it, as ``"GET /api/v3/depth"``.
-            kind: its lane, and whether it is an order; ``None``: what is public, of a GET alone.
+            kind: its lane, and whether it is an order; ``None``: it is public, which
+                only a GET or HEAD may be without a word.
             key: whose it is, where the venue counts keys apart; a name will do.
             instrument: which it is for, where the venue counts those apart.
             costs: unit → units, where they are not the endpoint's own, as where they depend on an
@@ -252,8 +254,7 @@ class Limiter:
             LimitError: the venue has banned this address; or it took too long, or too many wait.
             UsageError: ``limit_s`` is not a number, or ``call`` is none of this limiter.
         """
-        if limit_s is not None and not (isinstance(limit_s, int | float) and limit_s == limit_s):
-            raise UsageError(f"limit_s is a number of seconds, not {limit_s!r}")
+        _check_wait(limit_s)
         ticket = self.try_acquire(call)
         if ticket is None:
             ticket = await self._wait(call, limit_s)
@@ -280,20 +281,22 @@ class Limiter:
         Args: as of :meth:`call` and :meth:`acquire`.
 
         Raises:
-            UsageError: as of :meth:`call`; or what is decorated is no coroutine function.
+            UsageError: as of :meth:`call` and :meth:`acquire`; or, when it is called, what is
+                decorated is no coroutine function.
         """
         check_type(endpoint, str, "endpoint", '@limiter.throttled("GET /path")')
         call = self.call(endpoint, kind=kind, key=key, instrument=instrument, costs=costs)
+        _check_wait(limit_s)
 
         def decorate(function: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-            if not _is_async(function):
-                raise UsageError("throttled is for a coroutine function: async def")
-
             @functools.wraps(function)
             async def throttled(*args: P.args, **kwargs: P.kwargs) -> T:
                 with await self.acquire(call, limit_s=limit_s) as ticket:
                     try:
-                        result = await function(*args, **kwargs)
+                        made = function(*args, **kwargs)
+                        if not inspect.isawaitable(made):
+                            raise UsageError("throttled is for a coroutine function: async def")
+                        result = await made
                     except (BreakerOpenError, LimitError):
                         ticket.unsent()
                         raise
@@ -709,16 +712,16 @@ class Limiter:
             _log.exception("on_event raised")
 
 
-def _is_async(function: object) -> bool:
-    """Whether it is a coroutine function, or an object that is called like one."""
-    is_made = inspect.iscoroutinefunction
-    return is_made(function) or is_made(getattr(type(function), "__call__", None))  # noqa: B004
+def _check_wait(limit_s: float | None) -> None:
+    if limit_s is not None and not (isinstance(limit_s, Real) and limit_s == limit_s):
+        raise UsageError(f"limit_s must be a number of seconds, not {limit_s!r}")
 
 
 def _not_ours(call: object) -> UsageError:
     if isinstance(call, Call):
         return UsageError(f"the call for {call.endpoint} is another limiter's, and counts there")
-    return UsageError(f"a call is what call() of this limiter returns, not {call!r}")
+    given = type(call).__name__
+    return UsageError(f"a call is what call() of this limiter returns, not of type {given}")
 
 
 def _left() -> LimitError:

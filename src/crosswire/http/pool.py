@@ -32,15 +32,15 @@ from .exchange import (
     Exchange,
     Terms,
     check_body,
-    check_headers,
     check_method,
     check_target,
+    checked_headers,
 )
 from .http1 import Http1
 from .message import Kind, Response
 from .place import PROTOCOLS, Chooser, context_for, import_http2, take_apart
 
-__all__ = ["LIMITS_S", "Pool", "Probe", "limits_by_kind"]
+__all__ = ["LIMITS_S", "Pool", "Probe", "limits_ns"]
 
 LIMITS_S: Mapping[Kind, float] = MappingProxyType(
     {Kind.CANCEL: 2.0, Kind.ORDER: 2.0, Kind.QUERY: 5.0, Kind.PUBLIC: 10.0}
@@ -78,7 +78,8 @@ class Pool:
         headers: of every request.
         limits_s: how long a request may take, by its kind.
         version: ``"1.1"``, ``"2"``, or ``"auto"``: what the server picks of both.
-        connections_max: that may be open, or being opened, at once.
+        connections_max: that may be open, or being opened, at once, without those of HTTP/2 that
+            take no more and wait for their last answers.
         warm: how many are kept open.
         idle_max_s: how long an idle HTTP/1.1 connection may have been, to be used.
         probe: keeps the warm ones in use; ``None``: they are replaced before ``idle_max_s``.
@@ -122,17 +123,16 @@ class Pool:
             raise UsageError("a pool needs 0 <= warm <= connections_max, and sizes from 1 on")
         if waiting_max < 0 or not 0.0 < idle_max_s < inf:
             raise UsageError("a pool needs waiting_max from 0 on, and 0 < idle_max_s < inf")
-        self._limits_ns = limits_by_kind(LIMITS_S, limits_s)
-        check_headers(headers)
+        self._limits_ns = limits_ns(LIMITS_S, limits_s)
+        headers = checked_headers(headers)
+        check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
         if probe is not None:
             check_type(probe, Probe, "probe", 'Probe("/time") makes one')
             check_target(probe.target)
             limit_ns(probe.limit_s)
         scheme, self._host, self._port, authority = take_apart(url)
         self._tls = context_for(scheme, self._host, tls, version)
-        self._terms = Terms(
-            scheme, authority, tuple(headers), head_max, body_max, seam.monotonic_ns
-        )
+        self._terms = Terms(scheme, authority, headers, head_max, body_max, seam.monotonic_ns)
         self._seam, self._clock = seam, seam.monotonic_ns
         self._version, self._proxy, self._probe = version, proxy, probe
         self._connections_max, self._warm, self._waiting_max = connections_max, warm, waiting_max
@@ -149,6 +149,7 @@ class Pool:
         self._probing: set[asyncio.Task[None]] = set()
         self._tending: asyncio.TimerHandle | None = None
         self._rewarming: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._is_started = self._is_closed = False
         self.connects = self.resumed = self.connect_failures = 0
         self.requests = self.answers = 0
@@ -256,14 +257,13 @@ class Pool:
         check_method(method)
         check_target(target)
         if headers:
-            check_headers(headers)
-            headers = tuple(headers)  # the caller's own may change while this waits
+            headers = checked_headers(headers)
         check_body(body)
         kind = as_word(Kind, kind, "kind")
         began = self._clock()
         left_ns = self._limits_ns[kind] if limit_s is None else limit_ns(limit_s)
         self.requests += 1
-        future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Response] = self._own_loop().create_future()
         exchange = Exchange(method, target, headers, body, kind, began, began + left_ns, future)
         connection = self._take(began)
         timer = None
@@ -291,6 +291,15 @@ class Pool:
                 timer.cancel()
         self.answers += 1
         return response
+
+    def _own_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that this runs on; what another one holds cannot be used from here."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise UsageError("the pool belongs to another event loop: make one for each")
+            self._loop = loop
+        return loop
 
     def _expire(self, exchange: Exchange) -> None:
         """Its deadline is over; one that was given to a connection is that one's matter."""
@@ -385,7 +394,8 @@ class Pool:
             self._begin_connect()
 
     def _has_room(self) -> bool:
-        return len(self._open) + len(self._connecting) < self._connections_max
+        staying = sum(not connection.is_leaving for connection in self._open)
+        return staying + len(self._connecting) < self._connections_max
 
     def _begin_connect(self) -> None:
         task = asyncio.get_running_loop().create_task(self._connect())
@@ -532,7 +542,7 @@ class Pool:
             raise
 
 
-def limits_by_kind(usual: Mapping[Kind, float], own: Mapping[Kind, float]) -> dict[Kind, int]:
+def limits_ns(usual: Mapping[Kind, float], own: Mapping[Kind, float]) -> dict[Kind, int]:
     """Return how long a request of each kind may take, in ns.
 
     Raises:

@@ -81,6 +81,8 @@ def parse_retry_after(text: str, now_ns: int) -> float | None:
 def passes(error: RequestError) -> bool:
     """Whether the same request may end otherwise the next time."""
     status = error.status
+    if error.code == "http-closed":
+        return False  # whoever closed the pool meant it
     return status is None or status in (408, 429) or status >= 500
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from operator import index
 
 from ..checks import as_word, check_type
 from ..errors import UsageError
@@ -19,9 +20,9 @@ METERS_MAX = 1 << 16
 """Windows of one limiter: of keys, endpoints and instruments together."""
 URGENCY = {kind: number for number, kind in enumerate(Kind)}
 
-SAFE = ("GET", "HEAD")
-"""Methods of requests that change nothing."""
-_ENDPOINT = re.compile(r"([A-Z][A-Z-]*) (/[!-~]*)", re.ASCII)
+SAFE = ("GET /", "HEAD /")
+"""How endpoints begin that change nothing."""
+_ENDPOINT = re.compile(r"([A-Z][A-Z-]*) (/[^\s?#]*)", re.ASCII)
 _PART = re.compile(r"\{[^{}/]+\}")
 
 Lane = tuple[int, tuple[int, ...], tuple[int, ...]]
@@ -66,10 +67,8 @@ class Call:
         made, would be another one's.
 
         Raises:
-            UsageError: it is another one, or no target; its query is not shown, since it may hold a
-                signature.
+            UsageError: it is another one; its query is not shown, since it may hold a signature.
         """
-        check_type(target, str, "target")
         path = target.partition("?")[0]
         if self._path is not None and (method != self._method or not self._path.fullmatch(path)):
             raise UsageError(f"{method} {path} is not what the call is for, {self.endpoint}")
@@ -157,9 +156,13 @@ class Tariff:
                 f"{endpoint}: how much {limit.unit} it costs at {self.limits.venue} is not known"
                 f"{self._like(endpoint)}; say costs={{{limit.unit!r}: N}}"
             )
-        if not (isinstance(units, int) and units >= 0):
-            raise UsageError(f"{endpoint}: {limit.unit} are whole and at least 0, not {units}")
-        return units
+        try:
+            found = index(units)
+        except TypeError:
+            found = -1
+        if found < 0:
+            raise UsageError(f"{endpoint}: {limit.unit} are whole and at least 0, not {units!r}")
+        return found
 
     def _like(self, endpoint: str) -> str:
         """Return what may have been meant, in words."""
@@ -193,8 +196,9 @@ def _taken_apart(endpoint: str) -> tuple[str, re.Pattern[str] | None]:
 def _kind_of(endpoint: str) -> Kind:
     """Return the kind of a request where none was said, which only what changes nothing needs not:
     an order that was taken for something public would count nowhere, and be made again."""
-    if _taken_apart(endpoint)[0] in SAFE:
+    if endpoint.startswith(SAFE):
         return Kind.PUBLIC
     raise UsageError(
-        f"{endpoint}: say what it is by kind=, of {', '.join(Kind)}; only a GET is taken for public"
+        f"{endpoint}: say what it is by kind=, of {', '.join(Kind)}; only GET and HEAD are public "
+        "by themselves"
     )
