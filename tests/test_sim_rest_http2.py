@@ -18,6 +18,7 @@ from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
     DataReceived,
+    Event,
     RemoteSettingsChanged,
     ResponseReceived,
     StreamEnded,
@@ -28,7 +29,18 @@ from h2.settings import SettingCodes
 from hyperframe.frame import DataFrame, Frame, GoAwayFrame, HeadersFrame, SettingsFrame
 from hypothesis import given
 from hypothesis import strategies as st
-from rest_client import LIMIT_S, ORDER, ORDER_BODY, HeldSeam, Raw, connected, fed, over_tls, until
+from rest_client import (
+    LIMIT_S,
+    ORDER,
+    ORDER_BODY,
+    HeldSeam,
+    Raw,
+    Sink,
+    connected,
+    fed,
+    over_tls,
+    until,
+)
 
 from crosswire.sim import Latency, RestFault, RestServer, VenueLimit
 from crosswire.sim.rest_h2 import Http2
@@ -410,6 +422,41 @@ class TestClients:
         (entry,) = server.account.requests
         assert dict(head_got.headers)[":status"] == "413"
         assert (entry.status, entry.is_whole, entry.is_carried_out) == (413, False, False)
+
+    @pytest.mark.parametrize("window", [0, 100])
+    @pytest.mark.parametrize("is_ended", [True, False])
+    def test_a_413_is_sent_once_whatever_comes_behind(self, is_ended: bool, window: int) -> None:
+        server, sink, h2 = RestServer(versions=("2",), seam=HeldSeam()), Sink(), H2Connection()
+        wire = Http2(server, 0, "127.0.0.1")
+        wire.connection_made(sink)
+        events: list[Event] = []
+
+        def turn() -> None:
+            wire.data_received(h2.data_to_send())
+            sent, sink.sent = sink.sent, b""
+            events.extend(h2.receive_data(sent))
+
+        h2.initiate_connection()
+        h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+        turn()
+        head = [(":method", "POST"), (":path", "/order"), (":scheme", "http"), (":authority", "x")]
+        h2.send_headers(1, head)
+        left = (1 << 20) + (1 if window else 50_000)
+        while left:
+            size = min(left, h2.local_flow_control_window(1), 16_384)
+            h2.send_data(1, b"x" * size, end_stream=is_ended and size == left)
+            left -= size
+            turn()
+        if not window:
+            h2.increment_flow_control_window(100, 1)
+            turn()
+        (answer,) = [e for e in events if isinstance(e, ResponseReceived)]
+        assert dict(answer.headers or [])[b":status"] == b"413"
+        assert sum(isinstance(e, StreamEnded) for e in events) == 1
+        (entry,) = server.account.requests
+        assert (entry.status, entry.is_whole, entry.is_carried_out) == (413, False, False)
+        assert (entry.mono_ns, server.account.malformed) == (0, 1)
+        assert not sink.is_closed
 
     async def test_a_head_too_long_ends_the_connection(self) -> None:
         async with plain() as (server, client):

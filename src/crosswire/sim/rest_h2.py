@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -21,7 +22,7 @@ from h2.events import (
     StreamEnded,
     StreamReset,
 )
-from h2.exceptions import ProtocolError
+from h2.exceptions import ProtocolError, StreamClosedError
 from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
@@ -173,7 +174,7 @@ class Http2(RestWire):
                 if stream:
                     self._take_body(stream_id, stream, data or b"")
             case StreamEnded():
-                if stream:
+                if stream and stream.status is None:  # else its body was too long
                     self._desk.finish(self, stream.exchange, bytes(stream.body))
             case StreamReset(stream_id=int(stream_id)):
                 self._drop(stream_id)
@@ -208,6 +209,8 @@ class Http2(RestWire):
             self._look_done()
 
     def _take_body(self, stream_id: int, stream: _Stream, data: bytes) -> None:
+        if stream.status is not None:  # it was too long: the answer is on its way
+            return
         stream.body += data
         if len(stream.body) > BODY_MAX:
             self._desk.note_malformed()
@@ -266,7 +269,8 @@ class Http2(RestWire):
             self._flush()
             stream.timer = self._desk.later(step, lambda: self._wake(stream_id, stream))
         elif isinstance(step, Reset):
-            self._h2.reset_stream(stream_id, step.code)
+            with suppress(StreamClosedError):  # both sides have ended it: nothing is left to reset
+                self._h2.reset_stream(stream_id, step.code)
             self._drop(stream_id)
         elif step is Close.RESET:
             self.reset()
