@@ -92,6 +92,8 @@ class TestItsEndpoints:
             ("GET /quotes?symbols=" + ",".join(["BTCUSDT"] * 101), b"", 400),
             ("GET /depth?symbol=BTCUSDT&limit=1001", b"", 400),
             ("GET /depth?symbol=BTCUSDT&limit=x", b"", 400),
+            ("GET /depth?symbol=BTCUSDT&limit=0000100000", b"", 400),
+            ("GET /depth?symbol=BTCUSDT&limit=00001" + 4400 * "0", b"", 400),
             ("POST /order", b"{nothing", 400),
             ("POST /order", b"\xff", 400),
             ("POST /order", b'{"client_id": "c1"}', 400),

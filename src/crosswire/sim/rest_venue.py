@@ -322,7 +322,8 @@ def _names(request: SimRequest) -> list[str]:
 
 def _depth_limit(request: SimRequest) -> int:
     text = request.params.get("limit", "100")
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:5]) <= 1000:
+    is_number = len(text) <= 4 and text.isascii() and text.isdigit()
+    if not is_number or not 1 <= int(text) <= 1000:
         raise UsageError(f"limit is 1 to 1000, not {text[:40]!r}")
     return int(text)
 
