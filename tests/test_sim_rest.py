@@ -261,7 +261,9 @@ class TestItsTime:
             assert (got.status, got.header("retry-after")) == (503, "7")
             assert got.header("content-type") == "text/html"
             assert server.ledger.tallies["minute"].highest == 0
-            assert not server.account.requests[0].is_carried_out
+            entry = server.account.requests[0]
+            assert (entry.is_whole, entry.is_carried_out) == (True, False)
+            assert (entry.mono_ns, entry.utc_ns) == (0, 0)
             seam.now_ns += 30 * 10**9
             assert (await client.ask("GET /time")).status == 200
             server.begin_maintenance(30)

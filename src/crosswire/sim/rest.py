@@ -345,10 +345,11 @@ class RestServer:
 
     def _count(self, wire: RestWire, exchange: Exchange, body: bytes) -> None:
         entry = exchange.entry
-        entry.mono_ns, entry.utc_ns = self._seam.monotonic_ns(), self.venue_ns()
-        if entry.mono_ns < self._down_ns:
+        now_ns = self._seam.monotonic_ns()
+        if now_ns < self._down_ns:
             self._answer(wire, exchange, self._maintenance())
             return
+        entry.mono_ns, entry.utc_ns = now_ns, self.venue_ns()
         request = SimRequest(
             entry.id, entry.version, entry.method, entry.target, exchange.headers, body,
             entry.address, entry.utc_ns,
