@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rest_client import ORDER_BODY, HeldSeam, connected
+from rest_client import ORDER_BODY, HeldSeam, connected, fed
 
 from crosswire.errors import UsageError
 from crosswire.sim import (
@@ -17,6 +17,7 @@ from crosswire.sim import (
     Route,
     VenueLimit,
 )
+from crosswire.sim.rest_h1 import Http1
 
 pytestmark = pytest.mark.transport
 
@@ -71,6 +72,25 @@ class TestFaults:
                 await client.rest()
         (entry,) = server.account.requests
         assert (entry.is_whole, entry.is_carried_out, entry.mono_ns) == (is_whole, False, 0)
+
+    def test_reset_early_leaves_what_was_whole_before_it(self) -> None:
+        data = b"GET /time HTTP/1.1\r\n\r\n" * 3
+        for cut in (0, len(data) // 3, len(data) // 2):
+            server, sink = fed(
+                Http1, [data[:cut], data[cut:]], faults={1: RestFault("reset-early")}
+            )
+            first, struck = server.account.requests
+            assert (first.is_whole, first.is_carried_out, first.status) == (True, True, 200)
+            assert (struck.is_carried_out, struck.mono_ns, struck.status) == (False, 0, None)
+            same(sink.sent)
+            assert sink.is_closed
+
+    def test_what_is_read_with_the_end_of_its_connection_is_whole(self) -> None:
+        data = b"GET /time HTTP/1.1\r\n\r\n" * 2
+        server, sink = fed(Http1, [data], faults={0: RestFault("close")})
+        behind = server.account.requests[1]
+        assert (behind.is_whole, behind.is_carried_out, behind.mono_ns) == (True, False, 0)
+        assert (sink.sent, sink.is_closed) == (b"", True)
 
     async def test_truncate(self) -> None:
         raw, _ = await self.struck(RestFault("truncate", size=7))

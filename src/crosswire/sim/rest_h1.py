@@ -164,13 +164,16 @@ class Http1(RestWire):
             self._unread_size += len(data)
             if self._unread_size > HEAD_MAX:
                 self._refusal = self._refusal or 431
+        self._finish_whole()
+        if self._refusal and not self._is_ended:
+            self._refuse()
+        self._regulate()
+
+    def _finish_whole(self) -> None:
         whole, self._whole = self._whole, []
         for exchange, body in whole:
             if not self._is_ended:
                 self._desk.finish(self, exchange, body)
-        if self._refusal and not self._is_ended:
-            self._refuse()
-        self._regulate()
 
     def _parse(self, data: bytes) -> None:
         while data and not self._refusal:
@@ -215,7 +218,9 @@ class Http1(RestWire):
             self, "1.1", method, self._url.decode("latin-1"), self._headers
         )
         if exchange.fault and exchange.fault.kind == "reset-early":
-            self.reset()
+            self._finish_whole()  # what came before it is not struck
+            if not self._is_ended:
+                self.reset()
             return
         self._slots.append(_Slot(exchange))
 
@@ -242,6 +247,7 @@ class Http1(RestWire):
             self._refusal = 400  # the parser takes the body for the other protocol's
             return
         exchange.is_last = not self._parser.should_keep_alive()
+        exchange.entry.is_whole = True
         self._whole.append((exchange, bytes(self._body)))
         self._exchange = None
 
