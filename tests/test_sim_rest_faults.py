@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rest_client import ORDER_BODY, HeldSeam, connected, fed
@@ -91,6 +91,33 @@ class TestFaults:
         behind = server.account.requests[1]
         assert (behind.is_whole, behind.is_carried_out, behind.mono_ns) == (True, False, 0)
         assert (sink.sent, sink.is_closed) == (b"", True)
+
+    @pytest.mark.parametrize(
+        ("fault", "is_answered"),
+        [
+            (RestFault("stall", seconds=3, size=9), [False, True]),
+            (RestFault("stall", seconds=3), [False, True]),
+            (RestFault("drip", seconds=3, size=60), [False, False, True]),
+            (RestFault("unasked", seconds=3), [True, True]),
+            (RestFault("truncate", size=3), [True]),
+            (RestFault("last"), [True]),
+        ],
+    )
+    def test_it_is_answered_when_the_last_byte_of_its_answer_is_written(
+        self, fault: RestFault, is_answered: list[bool]
+    ) -> None:
+        routes = {("GET", "/"): Route(lambda _: Answer(body=b"x" * 20))}
+        server, sink = fed(Http1, [b"GET / HTTP/1.1\r\n\r\n"], routes=routes, faults={0: fault})
+        (entry,) = server.account.requests
+        seam = cast(HeldSeam, server._seam)
+        begun_ns, told = seam.now_ns, [entry.answered_mono_ns != 0]
+        while seam.waiting():
+            seam.now_ns += 3 * 10**9
+            seam.fire()
+            told.append(entry.answered_mono_ns != 0)
+        assert told == is_answered
+        assert entry.answered_mono_ns == begun_ns + 3 * 10**9 * told.index(True)
+        same(sink.sent)
 
     async def test_truncate(self) -> None:
         raw, _ = await self.struck(RestFault("truncate", size=7))

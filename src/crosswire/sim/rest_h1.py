@@ -122,12 +122,14 @@ class _Slot:
 
     Attributes:
         steps: what is left to do; ``None``: the answer is not there yet.
+        sends_left: how many of them are bytes of the answer.
     """
 
     def __init__(self, exchange: Exchange | None, steps: list[Step] | None = None) -> None:
         self.exchange = exchange
         self.status: int | None = None
         self.steps = None if steps is None else deque(steps)
+        self.sends_left = 0
 
 
 class Http1(RestWire):
@@ -275,6 +277,9 @@ class Http1(RestWire):
                 is_head = exchange.entry.method == "HEAD"
                 steps = steps_of(answer, exchange.fault, is_head=is_head, is_last=exchange.is_last)
                 slot.steps, slot.status = deque(steps), answer.status
+                is_unasked = exchange.fault is not None and exchange.fault.kind == "unasked"
+                sends = sum(isinstance(step, bytes) and step != b"" for step in steps)
+                slot.sends_left = sends - is_unasked  # what nobody asked for is no answer
         self._pump()
 
     def _pump(self) -> None:
@@ -299,7 +304,9 @@ class Http1(RestWire):
         if isinstance(step, bytes):
             if slot.exchange and step:
                 slot.exchange.entry.status = slot.status
-                self._desk.note_answered(slot.exchange.entry)
+                slot.sends_left -= 1
+                if slot.sends_left == 0:
+                    self._desk.note_answered(slot.exchange.entry)
             self._write(step)
         elif isinstance(step, float):
             self._timer = self._desk.later(step, self._wake)
