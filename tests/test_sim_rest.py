@@ -6,7 +6,7 @@ import asyncio
 import json
 import ssl
 import sys
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -275,13 +275,17 @@ class TestItsTime:
         server = RestServer(seam=seam, idle_limit_s=5)
         async with server, connected(server) as client:
             assert seam.waiting() == [5]
-            client.send(b"GET /time HTTP/1.1\r\n")
+            client.send(b"\r\nGET /time HTTP/1.1\r\n")
             await until(lambda: not seam.waiting())
             client.send(b"\r\n")
             await client.answer()
             assert seam.waiting() == [5]
             seam.fire()
             assert await client.rest() == b""
+
+    def test_empty_lines_keep_no_connection(self) -> None:
+        server, _ = fed(Http1, [b"\r\n", b"GET /time HTTP/1.1\r\n\r\n", b"\r\n"], idle_limit_s=5)
+        assert cast(HeldSeam, server._seam).waiting() == [5]
 
 
 STREAM = (

@@ -159,7 +159,6 @@ class Http1(RestWire):
         """Read requests."""
         if self._is_ended or self._refusal:
             return
-        self._watch_idle(is_idle=False)
         is_in_head = self._exchange is None
         self._parse(data)
         if is_in_head and self._exchange is None and not self._whole:
@@ -198,6 +197,7 @@ class Http1(RestWire):
     def on_message_begin(self) -> None:
         """Begin a request; behind one that is refused, none."""
         if not self._refusal:
+            self._watch_idle(is_idle=False)
             self._begin()
 
     def on_url(self, url: bytes) -> None:
