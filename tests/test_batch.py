@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterator, Sequence
 from math import inf, nan
 from typing import Any
 
@@ -224,6 +224,22 @@ class TestWhoseResult:
             found = await world.batcher.call_all([1, 2, 1, 1])
             assert [items for _, items in world.sent] == [[1, 2], [1], [1]]
             assert codes(found) == [(1, "1"), (2, "2"), (1, "1"), (1, "1")]
+
+        alone(work)
+
+    def test_what_was_sent_is_never_said_to_be_not_started(self) -> None:
+        class Results(list[str]):
+            def __iter__(self) -> Iterator[str]:
+                return next(iter([]))
+
+        async def work() -> None:
+            world = World()
+            world.answer = lambda items: Results(map(str, items))
+            found = await world.batcher.call_all([1, 2])
+            errors = [result.error for result in found if isinstance(result, Failed)]
+            assert [type(error) for error in errors] == [RuntimeError] * 2
+            assert isinstance(errors[0].__cause__, StopIteration)
+            assert len(world.sent) == 1
 
         alone(work)
 

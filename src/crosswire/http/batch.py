@@ -334,6 +334,11 @@ class Batcher(Generic[T, R]):
             try:
                 results = await self._send_batch(list(items))
                 self._hand_out(items, answers, results)
+            except StopIteration as error:  # no future takes one
+                text = "reading the results raised StopIteration"
+                failure = RuntimeError(text)
+                failure.__cause__ = error
+                _fail(answers, failure)
             except Exception as error:
                 _fail(answers, error)
             except BaseException:
