@@ -234,6 +234,24 @@ class TestFaults:
         ]
         assert server.venue.orders == {}
 
+    async def test_a_request_that_is_given_back_takes_no_other_fault_with_it(self) -> None:
+        server = RestServer(versions=("2",), seam=HeldSeam(), latency=Latency(1))
+        async with server:
+            async with connected(server) as raw:
+                client = Client(raw)
+                client.request("GET", "/time")
+                await until(lambda: server.account.requests)
+                server.strike(RestFault("goaway"))
+                server.strike(RestFault("error"))
+                client.request("GET", "/time")
+                client.request("GET", "/time")
+                await until(lambda: len(server.account.requests) == 3)
+            server.latency = Latency()
+            async with connected(server) as raw:
+                client = Client(raw)
+                assert (await client.answer(client.request("GET", "/time")))[0] == 500
+        assert [e.fault for e in server.account.requests] == [None, "goaway", "goaway", "error"]
+
     async def test_an_abrupt_goaway_answers_nobody(self) -> None:
         async with plain(faults={0: RestFault("goaway-abrupt")}) as (server, client):
             stream = client.request("POST", "/order", ORDER_BODY)

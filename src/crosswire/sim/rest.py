@@ -268,8 +268,10 @@ class RestServer:
         method: str,
         target: str,
         headers: Sequence[tuple[str, str]],
+        *,
+        can_be_struck: bool = True,
     ) -> Exchange:
-        """Take a request whose head was read."""
+        """Take a request whose head was read; a fault strikes it, if one may."""
         key = next((value for name, value in headers if name == self._key_header), None)
         number = len(self.account.requests)
         entry = RestEntry(
@@ -278,7 +280,7 @@ class RestServer:
         )  # fmt: skip
         is_drawn = self.chaos or self.arrival_jitter_s or self.latency.jitter_s
         luck = Luck(self._seed, number) if is_drawn else None
-        fault = self._fault_of(entry, luck)
+        fault = self._fault_of(entry, luck) if can_be_struck else None
         entry.fault = fault.kind if fault else None
         self.account.requests.append(entry)
         return Exchange(entry, tuple(headers), fault, luck)

@@ -185,11 +185,13 @@ class Http2(RestWire):
         self._watch_idle(is_idle=False)
         named = dict(headers)
         plain = [(name, value) for name, value in headers if name[:1] != ":"]
+        is_given_back = self._last_id is not None
         exchange = self._desk.begin(
-            self, "2", named.get(":method", ""), named.get(":path", ""), plain
-        )
+            self, "2", named.get(":method", ""), named.get(":path", ""), plain,
+            can_be_struck=not is_given_back,
+        )  # fmt: skip
         entry = exchange.entry
-        if self._last_id is not None:
+        if is_given_back:
             entry.fault, entry.is_whole = "goaway", is_whole
             return
         kind = exchange.fault.kind if exchange.fault else ""

@@ -92,8 +92,10 @@ class Desk(Protocol):
         method: str,
         target: str,
         headers: Sequence[tuple[str, str]],
+        *,
+        can_be_struck: bool = True,
     ) -> Exchange:
-        """Take a request whose head was read."""
+        """Take a request whose head was read; a fault strikes it, if one may."""
 
     def finish(self, wire: RestWire, exchange: Exchange, body: bytes) -> None:
         """Take a request that is whole; its answer is played when its time has come."""
