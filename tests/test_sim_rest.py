@@ -480,6 +480,19 @@ class TestMalformedRequests:
         (entry,) = server.account.requests
         assert (status, entry.status, entry.is_whole) == (413, 413, False)
 
+    def test_a_refusal_is_in_the_account_when_it_is_sent(self) -> None:
+        bad = b"POST /order HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+        pieces = [b"GET /time HTTP/1.1\r\n\r\n" + bad]
+        server, sink = fed(Http1, pieces, latency=Latency(1))
+        first, refused = server.account.requests
+        assert (sink.sent, refused.status, refused.answered_mono_ns) == (b"", None, 0)
+        seam = cast(HeldSeam, server._seam)
+        seam.now_ns += 10**9
+        seam.fire()
+        assert (first.status, refused.status) == (200, 400)
+        assert refused.answered_mono_ns == seam.now_ns
+        assert (refused.is_whole, sink.is_closed) == (False, True)
+
     async def test_what_follows_a_body_too_long_is_not_read(self) -> None:
         body = b"x" * ((1 << 20) + 1)
         head = b"POST /order HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)

@@ -263,9 +263,12 @@ class Http1(RestWire):
         self._desk.note_malformed()
         if self._exchange and self._slots and self._slots[-1].exchange is self._exchange:
             self._slots.pop()
-            self._exchange.entry.status = self._refusal
+        else:
+            self._exchange = None
         answer = json_answer({"code": "no-request"}, self._refusal)
-        self._slots.append(_Slot(None, steps_of(answer, None, is_head=False, is_last=True)))
+        slot = _Slot(self._exchange, steps_of(answer, None, is_head=False, is_last=True))
+        slot.status, slot.sends_left = self._refusal, 1
+        self._slots.append(slot)
         self._pump()
 
     # ---- answers
