@@ -643,11 +643,13 @@ class TestThePool:
     ) -> None:
         monkeypatch.setattr(http2, "ANSWER_NS", 10_000_000)
         accepted = 0
+        serving: list[Any] = []
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             nonlocal accepted
             accepted += 1
             is_dead = accepted == 1
+            serving.append(asyncio.current_task())
             peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
             peer.initiate_connection()
             writer.write(peer.data_to_send())
@@ -658,6 +660,7 @@ class TestThePool:
                 if not is_dead:
                     writer.write(peer.data_to_send())
             writer.close()
+            await writer.wait_closed()
 
         server = await asyncio.start_server(serve, HOST, 0)
         async with server:
@@ -672,6 +675,7 @@ class TestThePool:
             await pool.close()
             with pytest.raises(RequestError, match="http-closed"):
                 await long
+            await asyncio.gather(*serving)
 
     async def test_without_the_package_it_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch
