@@ -8,14 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from crosswire.errors import RequestError, UsageError
-from crosswire.http.exchange import (
-    Connection,
-    Exchange,
-    Terms,
-    check_method,
-    check_target,
-    checked_headers,
-)
+from crosswire.http.connection import Connection, Terms
+from crosswire.http.exchange import Exchange, check_method, check_target, checked_headers
 from crosswire.http.http1 import INFORMATIONS_MAX, Http1
 from crosswire.http.message import Kind, Response
 from crosswire.seam import System
@@ -69,13 +63,18 @@ class World:
 
     def __init__(self) -> None:
         self.clock = Clock()
-        terms = Terms(
-            "http", "venue.example", (("X-Key", "k"),), HEAD_MAX, BODY_MAX, self.clock.monotonic_ns
-        )
+        terms = Terms("http", "venue.example", (("X-Key", "k"),), HEAD_MAX, BODY_MAX)
         self.events: list[str] = []
+        self.sockets = 0
         self.transport = Remembering()
         self.connection = Http1(terms, self.clock, self)
         self.connection.connection_made(self.transport)
+
+    def on_made(self, connection: Connection) -> None:
+        self.sockets += 1
+
+    def on_lost(self, connection: Connection) -> None:
+        self.sockets -= 1
 
     def on_free(self, connection: Connection) -> None:
         self.events.append("free")

@@ -23,7 +23,8 @@ from test_http1 import BODY_MAX, HEAD_MAX, Clock, Remembering, fault_of
 
 from crosswire.errors import RequestError, UsageError
 from crosswire.http import Pool, Response, http2
-from crosswire.http.exchange import Connection, Exchange, Terms
+from crosswire.http.connection import Connection, Terms
+from crosswire.http.exchange import Exchange
 from crosswire.http.http2 import FRAMES_MAX, SILENT_MAX, STREAM_ID_MAX, Http2
 from crosswire.http.message import Kind
 from crosswire.seam import System
@@ -36,10 +37,9 @@ class World:
 
     def __init__(self, settings: dict[int, int] | None = None, *, is_silent: bool = False) -> None:
         self.clock = Clock()
-        terms = Terms(
-            "https", "venue.example", (("X-Key", "k"),), HEAD_MAX, BODY_MAX, self.clock.monotonic_ns
-        )
+        terms = Terms("https", "venue.example", (("X-Key", "k"),), HEAD_MAX, BODY_MAX)
         self.happened: list[str] = []
+        self.sockets = 0
         self.transport = Remembering()
         self.connection = Http2(terms, self.clock, self)
         self.connection.connection_made(self.transport)
@@ -51,6 +51,12 @@ class World:
         self.events: list[Any] = []
         if not is_silent:
             self.exchange()
+
+    def on_made(self, connection: Connection) -> None:
+        self.sockets += 1
+
+    def on_lost(self, connection: Connection) -> None:
+        self.sockets -= 1
 
     def on_free(self, connection: Connection) -> None:
         self.happened.append("free")

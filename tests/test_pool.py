@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from rest_server import HOST, OK, Request, rest_server
 
 from crosswire.errors import RequestError, UsageError
 from crosswire.http import Kind, Pool, Probe
+from crosswire.http import pool as http_pool
 from crosswire.http.pool import REWARM_S
 from crosswire.receive.tls import ENGINES
 from crosswire.seam import System
@@ -286,6 +288,120 @@ class TestIdleConnections:
                 await until(lambda: len(seam.ceilings) >= 4)
                 assert pool.answers == 0
             assert seam.ceilings[:4] == [REWARM_S * 2**i for i in range(4)]
+
+
+class Sockets(System):
+    """Keeps the transports that were made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sockets: list[socket.socket] = []
+
+    async def open_socket(self, host: str, port: int) -> socket.socket:
+        self.sockets.append(await super().open_socket(host, port))
+        return self.sockets[-1]
+
+    def open_count(self) -> int:
+        """How many of them are open; one that a loop took over for itself counts not."""
+        return sum(sock.fileno() >= 0 for sock in self.sockets)
+
+
+@contextlib.asynccontextmanager
+async def mute_server(server_tls: ssl.SSLContext) -> AsyncIterator[str]:
+    """A server that shakes hands, and then neither reads nor ends; yields its URL."""
+    serving: list[Any] = []
+    over = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        peer = server_tls.wrap_bio(incoming, outgoing, server_side=True)
+        is_done = False
+        while not is_done:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.do_handshake()
+                is_done = True
+            writer.write(outgoing.read())
+            if not is_done:
+                incoming.write(await reader.read(1 << 14))
+        await over.wait()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    async with server:
+        try:
+            yield f"https://{HOST}:{server.sockets[0].getsockname()[1]}"
+        finally:
+            over.set()
+            await asyncio.gather(*serving)
+
+
+class TestTheEnd:
+    @pytest.mark.parametrize("engine", ENGINES)
+    async def test_a_pool_that_is_closed_has_no_socket(
+        self,
+        engine: str,
+        tls: ssl.SSLContext,
+        server_tls: ssl.SSLContext,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("CROSSWIRE_TLS", engine)
+        seam = Sockets()
+        async with rest_server(say_ok, server_tls) as server:
+            async with Pool(server.url, seam, tls, warm=3) as pool:
+                assert (await pool.request("GET", "/")).status == 200
+                assert len(seam.sockets) == 3
+                if engine != "asyncio":
+                    assert seam.open_count() == 3
+            assert (seam.open_count(), pool._sockets) == (0, set())
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    async def test_a_server_that_does_not_say_goodbye_is_waited_for_a_while(
+        self,
+        engine: str,
+        tls: ssl.SSLContext,
+        server_tls: ssl.SSLContext,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("CROSSWIRE_TLS", engine)
+        monkeypatch.setattr(http_pool, "GOODBYE_S", 0.05)
+        seam = Sockets()
+        async with mute_server(server_tls) as url:
+            async with Pool(url, seam, tls, warm=2) as pool:
+                began = seam.monotonic_ns()
+            assert (seam.open_count(), pool._sockets) == (0, set())
+            assert seam.monotonic_ns() - began > 40_000_000
+            await pool.close()  # there is nothing left to do
+
+    async def test_a_close_that_is_cancelled_leaves_none_either(
+        self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
+    ) -> None:
+        seam = Sockets()
+        async with mute_server(server_tls) as url:
+            pool = Pool(url, seam, tls, warm=2)
+            await pool.start()
+            closing = asyncio.ensure_future(pool.close())
+            await asyncio.sleep(0.01)
+            closing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await closing
+            await until(lambda: not pool._sockets)
+            assert seam.open_count() == 0
+
+    async def test_one_that_cannot_be_used_is_closed(
+        self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
+    ) -> None:
+        tls.set_alpn_protocols(["http/1.1"])
+        server_tls.set_alpn_protocols(["http/1.1"])
+        seam = Sockets()
+        async with rest_server(say_ok, server_tls) as server:
+            pool = Pool(server.url, seam, tls, version="2", warm=0)
+            with pytest.raises(RequestError, match="http-alpn"):
+                await pool.request("GET", "/")
+            await until(lambda: seam.open_count() == 0)
+            await pool.close()
 
 
 class TestFailures:

@@ -10,24 +10,20 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import re
-from abc import abstractmethod
 from asyncio import Future
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..checks import check_type
 from ..errors import RequestError, UsageError
-from ..seam import Seam
 from .message import Kind, Phases, Response
 
+if TYPE_CHECKING:
+    from .connection import Connection
+
 __all__ = [
-    "Connection",
     "Exchange",
-    "Owner",
-    "Terms",
     "check_body",
     "check_method",
     "check_target",
@@ -47,89 +43,6 @@ _OURS = frozenset(
     )
 )  # fmt: skip
 _BODY_METHODS = frozenset(("POST", "PUT", "PATCH"))
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What all connections of a pool have in common.
-
-    Attributes:
-        scheme, authority: of the base URL; the port stands in it where it is not the scheme's own.
-        headers: constant ones of every request.
-        head_max, body_max: of an answer, in bytes.
-        clock: monotonic ns.
-    """
-
-    scheme: str
-    authority: str
-    headers: Sequence[tuple[str, str]]
-    head_max: int
-    body_max: int
-    clock: Callable[[], int]
-
-
-class Connection(asyncio.BufferedProtocol):
-    """What a pool needs of a connection, whatever it speaks.
-
-    Attributes:
-        is_shared: it carries many requests at once.
-        is_open: it takes requests, now or later.
-        is_leaving: it takes none any more, and ends when those that are out have.
-        version: ``"1.1"`` or ``"2"``.
-        idle_since: when it carried something last, monotonic ns.
-        idle_max_ns: how long the server keeps it, by its own word; ``None``: it did not say.
-        answers: how many it brought.
-    """
-
-    version: str
-    is_shared: bool
-    is_open: bool
-    is_leaving: bool
-    answers: int
-    idle_since: int
-    idle_max_ns: int | None
-
-    @abstractmethod
-    def __init__(self, terms: Terms, seam: Seam, owner: Owner) -> None: ...
-
-    @abstractmethod
-    def get_buffer(self, sizehint: int) -> memoryview: ...
-
-    @property
-    @abstractmethod
-    def in_flight(self) -> int:
-        """How many requests are out."""
-
-    @property
-    @abstractmethod
-    def is_usable(self) -> bool:
-        """A request may be sent now."""
-
-    @abstractmethod
-    def send(self, exchange: Exchange) -> None:
-        """Send a request; only while :attr:`is_usable`."""
-
-    @abstractmethod
-    def cancel(self, exchange: Exchange) -> None:
-        """Give up a request that is out."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """End; the requests that are out are told."""
-
-    async def ping(self) -> None:
-        """Ask for a sign of life, and wait for it, or for the end; only where it is shared."""
-        raise NotImplementedError
-
-
-class Owner(Protocol):
-    """Who is told of a connection."""
-
-    def on_free(self, connection: Connection) -> None:
-        """It takes a request again."""
-
-    def on_gone(self, connection: Connection) -> None:
-        """It takes none any more; called once."""
 
 
 def check_method(method: str) -> None:

@@ -12,18 +12,16 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import re
-from typing import cast
 
 import httptools
 
 from ..seam import Seam
-from .exchange import Connection, Exchange, Owner, Terms, encode_headers
+from .connection import Connection, Owner, Terms
+from .exchange import Exchange, encode_headers
 
 __all__ = ["Http1"]
 
-BUFFER_SIZE = 64 << 10
 INFORMATIONS_MAX = 8
 _KEEP_ALIVE = re.compile(r"(?:^|[,;\s])timeout\s*=\s*(\d{1,6})(?:$|[,;\s])", re.ASCII)
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
@@ -40,41 +38,18 @@ class _FaultError(Exception):
 
 
 class Http1(Connection):
-    """A connection; see :mod:`crosswire.http.http1`.
-
-    Args:
-        terms: of the pool.
-        seam: for the deadline.
-        owner: is told when it is free, and when it is gone.
-
-    Attributes:
-        idle_since: when it became free, monotonic ns.
-        idle_max_ns: how long the server keeps it, by its own word; ``None``: it did not say.
-        is_open: it may carry a request, now or after the one that is out.
-        answers: how many it brought.
-    """
+    """A connection; see :mod:`crosswire.http.http1` and :class:`Connection`."""
 
     is_shared = False
     version = "1.1"
 
     def __init__(self, terms: Terms, seam: Seam, owner: Owner) -> None:
-        self.idle_since = 0
-        self.idle_max_ns: int | None = None
-        self.is_open = False
-        self.is_leaving = False
-        self.answers = 0
-        self._terms, self._seam, self._owner = terms, seam, owner
-        self._clock = terms.clock
+        super().__init__(terms, seam, owner)
         self._line_end = f" HTTP/1.1\r\nHost: {terms.authority}\r\n".encode() + encode_headers(
             terms.headers
         )
-        self._buffer = memoryview(bytearray(BUFFER_SIZE))
-        self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._exchange: Exchange | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0
-        self._is_gone = False
         self._has_ended = False
         self._forget()
 
@@ -127,8 +102,7 @@ class Http1(Connection):
         exchange.is_written = True
         transport.write(data)
         exchange.sent = self._clock()
-        if self._timer is None or exchange.deadline < self._timer_at:
-            self._arm(now, exchange.deadline)
+        self._mind(now, exchange.deadline)
 
     def cancel(self, exchange: Exchange) -> None:
         """Give up a request: its answer would be taken for another one's."""
@@ -146,36 +120,18 @@ class Http1(Connection):
 
     # ---- the deadline
 
-    def _arm(self, now: int, at: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._seam.later(max(0, at - now) / 1e9, self._on_timer)
-
-    def _on_timer(self) -> None:
-        """One timer serves request after request: it looks at the deadline of the one that is
-        out."""
-        self._timer = None
+    def _look_at_deadlines(self, now: int) -> None:
         exchange = self._exchange
         if exchange is None:
             return
-        now = self._clock()
         if now < exchange.deadline:
-            self._arm(now, exchange.deadline)
+            self._mind(now, exchange.deadline)
             return
         self._exchange = None
         exchange.expire()
         self._drop()
 
     # ---- the transport's side
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not derive from it
-        self.is_open = True
-        self.idle_since = self._clock()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         exchange = self._exchange
@@ -205,19 +161,8 @@ class Http1(Connection):
         if exchange is not None and self._is_until_eof():
             self._has_ended = True
             self._complete()
-        else:
-            self._fail_cut("the peer ended the connection")
-        self._leave()
+        self._end("the peer ended the connection")
         return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._exchange is not None:
-            self._fail_cut(f"the connection was lost: {exc}" if exc else "the connection was lost")
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._leave()
-        self._transport = None
 
     # ---- the parser's side
 
@@ -369,14 +314,9 @@ class Http1(Connection):
 
     def _drop(self) -> None:
         """End without a word: what is still to come is of no use."""
-        if self._transport is not None:
-            self._transport.abort()
+        self.abort()
         self._leave()
 
-    def _leave(self) -> None:
-        self.is_open = False
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
-        if not self._is_gone:
-            self._is_gone = True
-            self._owner.on_gone(self)
+    def _end(self, words: str) -> None:
+        self._fail_cut(words)
+        self._leave()

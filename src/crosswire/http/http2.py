@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -30,11 +30,11 @@ import h2.exceptions
 import h2.settings
 
 from ..seam import Seam
-from .exchange import Connection, Exchange, Owner, Terms
+from .connection import Connection, Owner, Terms
+from .exchange import Exchange
 
 __all__ = ["Http2"]
 
-BUFFER_SIZE = 64 << 10
 STREAMS_MAX = 100
 """Requests at once, also where the server allows more."""
 WINDOW = 1 << 20
@@ -76,43 +76,21 @@ class _Stream:
 
 
 class Http2(Connection):
-    """A connection; see :mod:`crosswire.http.http2`.
-
-    Args:
-        terms: of the pool.
-        seam: for deadlines.
-        owner: is told when it takes requests again, and when it is gone.
-
-    Attributes:
-        idle_since: when something was carried last, monotonic ns.
-        idle_max_ns: ``None``: HTTP/2 has no word for it.
-        is_open: it takes requests.
-        answers: how many it brought.
-    """
+    """A connection; see :mod:`crosswire.http.http2` and :class:`Connection`."""
 
     is_shared = True
     version = "2"
 
     def __init__(self, terms: Terms, seam: Seam, owner: Owner) -> None:
-        self.idle_since = 0
-        self.idle_max_ns: int | None = None
-        self.is_open = False
-        self.answers = 0
-        self._terms, self._seam, self._owner = terms, seam, owner
-        self._clock = terms.clock
+        super().__init__(terms, seam, owner)
         self._head = [(":scheme", terms.scheme), (":authority", terms.authority)]
         self._constant = [(name.lower(), value) for name, value in terms.headers]
-        self._buffer = memoryview(bytearray(BUFFER_SIZE))
-        self._transport: asyncio.Transport | None = None
         self._streams: dict[int, _Stream] = {}
         self._ids: dict[Exchange, int] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0
         self._idle_frames = self._silent_size = 0
         self._doubted = 0  # when it was asked whether it lives; 0: it is not doubted
         self._opening: bytearray | None = bytearray()
-        self.is_leaving = False
-        self._is_gone = self._was_full = False
+        self._was_full = False
         self._pings: list[asyncio.Future[None]] = []
         config = h2.config.H2Configuration(client_side=True, header_encoding="latin-1")
         self._codec = _Codec(config)
@@ -174,8 +152,7 @@ class Http2(Connection):
         if exchange.sent:
             exchange.sent = self._clock()
         self._was_full = not self.is_usable
-        if self._timer is None or exchange.deadline < self._timer_at:
-            self._arm(now, exchange.deadline)
+        self._mind(now, exchange.deadline)
 
     def cancel(self, exchange: Exchange) -> None:
         """Give up a request: its stream is reset."""
@@ -204,15 +181,7 @@ class Http2(Connection):
 
     # ---- the deadline
 
-    def _arm(self, now: int, at: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._seam.later(max(0, at - now) / 1e9, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        now = self._clock()
+    def _look_at_deadlines(self, now: int) -> None:
         for number, stream in list(self._streams.items()):
             if stream.exchange.deadline <= now:
                 self._doubt(now)
@@ -226,7 +195,7 @@ class Http2(Connection):
         if self._doubted:
             ends.append(self._doubted + ANSWER_NS)
         if ends:
-            self._arm(now, min(ends))
+            self._mind(now, min(ends))
         self._settle()
 
     def _doubt(self, now: int) -> None:
@@ -235,21 +204,15 @@ class Http2(Connection):
             return
         self._doubted = now
         self._codec.ping(b"crosswir")
-        if self._timer is None or now + ANSWER_NS < self._timer_at:
-            self._arm(now, now + ANSWER_NS)
+        self._mind(now, now + ANSWER_NS)
 
     # ---- the transport's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not derive from it
-        self.is_open = True
-        self.idle_since = self._clock()
+        super().connection_made(transport)
         self._codec.initiate_connection()
         self._codec.increment_flow_control_window(WINDOW - 65535)
         self._flush()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         now = self._clock()
@@ -280,13 +243,6 @@ class Http2(Connection):
     def eof_received(self) -> bool:
         self._end("the peer ended the connection")
         return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(f"the connection was lost: {exc}" if exc else "the connection was lost")
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._transport = None
 
     # ---- what comes
 
@@ -475,16 +431,11 @@ class Http2(Connection):
             stream.exchange.fail(code, text, status=stream.status or None)
 
     def _leave(self) -> None:
-        self.is_open = False
         for ping in self._pings:
             if not ping.done():
                 ping.set_result(None)
         self._pings.clear()
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.close()
-        if not self._is_gone:
-            self._is_gone = True
-            self._owner.on_gone(self)
+        super()._leave()
 
 
 def _name(code: int) -> str:

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..handshake import url_shown
 from ..receive.trust import check_context
 from ..seam import is_loopback
-from .exchange import Connection
+from .connection import Connection
 
 __all__ = ["PROTOCOLS", "Chooser", "context_for", "import_http2", "take_apart"]
 

@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +28,8 @@ from ..errors import RequestError, UsageError, VenueError
 from ..receive.proxy import Proxy
 from ..receive.tls import Resumption, connect
 from ..seam import Seam
-from .exchange import (
-    Connection,
-    Exchange,
-    Terms,
-    check_body,
-    check_method,
-    check_target,
-    checked_headers,
-)
+from .connection import Connection, Terms
+from .exchange import Exchange, check_body, check_method, check_target, checked_headers
 from .http1 import Http1
 from .message import Kind, Response
 from .place import PROTOCOLS, Chooser, context_for, import_http2, take_apart
@@ -47,6 +41,8 @@ LIMITS_S: Mapping[Kind, float] = MappingProxyType(
 )
 """How long a request may take, by its kind."""
 CONNECT_LIMIT_S = 10.0
+GOODBYE_S = 1.0
+"""How long a pool that is closed waits for its servers to end their sides, too."""
 REWARM_S, REWARM_MAX_S = 0.1, 5.0
 """Delays of connects that replace warm connections which failed, at first and at most."""
 _URGENCY = tuple(Kind)
@@ -132,7 +128,7 @@ class Pool:
             limit_ns(probe.limit_s)
         scheme, self._host, self._port, authority = take_apart(url)
         self._tls = context_for(scheme, self._host, tls, version)
-        self._terms = Terms(scheme, authority, headers, head_max, body_max, seam.monotonic_ns)
+        self._terms = Terms(scheme, authority, headers, head_max, body_max)
         self._seam, self._clock = seam, seam.monotonic_ns
         self._version, self._proxy, self._probe = version, proxy, probe
         self._connections_max, self._warm, self._waiting_max = connections_max, warm, waiting_max
@@ -142,6 +138,9 @@ class Pool:
         self._http2 = None if version == "1.1" else import_http2()
         self._is_shared = self._http2 is not None  # until a server has picked the other
         self._open: set[Connection] = set()
+        self._sockets: set[Connection] = set()  # with those that are on their way out
+        self._lost = asyncio.Event()  # set while there are none
+        self._lost.set()
         self._free: list[Connection] = []
         self._waiting: dict[Kind, deque[Exchange]] = {kind: deque() for kind in _URGENCY}
         self._waiting_count = 0
@@ -183,6 +182,7 @@ class Pool:
         """
         if self._is_closed:
             raise _error("http-closed", "the pool is closed")
+        self._own_loop()
         self._is_started = True
         if self._tending is None:
             self._tend_later()
@@ -196,7 +196,16 @@ class Pool:
                     raise error
 
     async def close(self) -> None:
-        """End all connections; requests that are out or wait end with ``http-closed``."""
+        """End all connections; requests that are out or wait end with ``http-closed``.
+
+        It returns when every socket is closed: behind the goodbyes of the servers, which have
+        ``GOODBYE_S`` (1 s) for them.
+
+        Raises:
+            UsageError: it is called on another event loop than the pool's, whose sockets are open.
+        """
+        if self._sockets:
+            self._own_loop()
         self._is_closed = True
         for timer in (self._tending, self._rewarming):
             if timer is not None:
@@ -208,8 +217,16 @@ class Pool:
         tasks = [*self._connecting, *self._probing]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        try:
+            if tasks:
+                await asyncio.wait(tasks)
+            with contextlib.suppress(TimeoutError):
+                async with self._seam.timeout(GOODBYE_S):
+                    await self._lost.wait()
+        finally:
+            for connection in list(self._sockets):
+                connection.abort()
+        await self._lost.wait()
 
     async def __aenter__(self) -> Self:
         try:
@@ -295,10 +312,10 @@ class Pool:
     def _own_loop(self) -> asyncio.AbstractEventLoop:
         """Return the loop that this runs on; what another one holds cannot be used from here."""
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
-                raise UsageError("the pool belongs to another event loop: make one for each")
+        if self._loop is None:
             self._loop = loop
+        elif self._loop is not loop:
+            raise UsageError("the pool belongs to another event loop: make one for each")
         return loop
 
     def _expire(self, exchange: Exchange) -> None:
@@ -346,6 +363,17 @@ class Pool:
             return self._idle_max_ns
         # The server's count began before ours, and ends before the request is there.
         return min(self._idle_max_ns, told - min(1_000_000_000, told // 2))
+
+    def on_made(self, connection: Connection) -> None:
+        """A connection has a socket."""
+        self._sockets.add(connection)
+        self._lost.clear()
+
+    def on_lost(self, connection: Connection) -> None:
+        """Its socket is closed."""
+        self._sockets.discard(connection)
+        if not self._sockets:
+            self._lost.set()
 
     def on_free(self, connection: Connection) -> None:
         """A connection takes a request again."""
@@ -441,7 +469,7 @@ class Pool:
         tls = transport.get_extra_info("ssl_object")
         got = tls.selected_alpn_protocol() if tls is not None else None
         if chosen is None or (self._http2 is None and got not in (None, "http/1.1")):
-            transport.close()
+            cast(asyncio.Transport, transport).abort()
             raise _error(
                 "http-alpn",
                 f"{where} picked {got or 'nothing'}, and version is {self._version!r}; a context "
