@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from math import inf, nan
 from typing import Any
 
 import pytest
@@ -19,15 +20,19 @@ from crosswire.http import (
     Breaker,
     Client,
     Effect,
+    EndpointRules,
     Endpoints,
     Kind,
     Limiter,
     Pool,
+    Prober,
     Response,
     Retry,
     Share,
+    Ticket,
     ask_each,
 )
+from crosswire.http.breaker import outcome_of
 from crosswire.http.exchange import Exchange
 from crosswire.http.http1 import Http1
 from crosswire.limits import Count, Limit, Refusal, Scope, Signal, VenueLimits
@@ -99,10 +104,10 @@ ODD: dict[str, tuple[Callable[[Limiter, FakeSeam], object], str]] = {
     "a list of places": (lambda _, s: Endpoints(s.monotonic_ns, s.uniform, [URL]), "places must"),  # type: ignore[arg-type]
     "a share of a number": (lambda _, s: Share(5, s), "name must be of type str"),  # type: ignore[arg-type]
     "no effect": (lambda _, s: Retry(s).run(send, effect="bogus", limit_s=1.0), "effect is one of"),  # type: ignore[arg-type]
-    "one and a half at once": (lambda _, s: ask_each([1], send, concurrency=1.5), "is whole"),  # type: ignore[arg-type]
+    "one and a half at once": (lambda _, s: ask_each([1], send, concurrency=1.5), "be whole"),  # type: ignore[arg-type]
     "nothing to call": (lambda _, s: ask_each([1], None, concurrency=1), "call must be a function"),  # type: ignore[arg-type]
     "nothing to send by": (lambda _, s: Batcher(s, None, size_max=2), "send_batch must be"),  # type: ignore[arg-type]
-    "a batch of one and a half": (lambda _, s: Batcher(s, send, size_max=1.5), "are whole"),  # type: ignore[arg-type]
+    "a batch of one and a half": (lambda _, s: Batcher(s, send, size_max=1.5), "be whole"),  # type: ignore[arg-type]
     "a count of no word": (lambda *_: Limit("a", "weight", 5, "rollin", 1.0), "a: count is one"),  # type: ignore[arg-type]
     "a float per second": (lambda *_: Limit("a", "weight", 5, Count.DECAYING, per_s=0.3), "Frac"),  # type: ignore[arg-type]
     "a scope of no word": (lambda *_: Refusal(429, per=("account",)), "per is one of key"),  # type: ignore[arg-type]
@@ -118,6 +123,82 @@ ODD: dict[str, tuple[Callable[[Limiter, FakeSeam], object], str]] = {
     "versions as text": (lambda *_: RestServer(versions="2"), "versions are of"),
     "a strike of text": (lambda *_: RestServer().strike("close"), "must be of type RestFault"),  # type: ignore[arg-type]
 }  # fmt: skip
+
+
+MAKERS: dict[str, Callable[[Limiter, FakeSeam, dict[str, Any]], object]] = {
+    "pool": lambda _, s, odd: Pool(URL, s, **odd),
+    "limiter": lambda _, s, odd: Limiter(LIMITS, s, **odd),
+    "client": lambda lm, s, odd: Client(places(s), lm, s, **odd),
+    "breaker": lambda _, s, odd: Breaker(s.monotonic_ns, "x", **odd),
+    "endpoints": lambda _, s, odd: Endpoints(s.monotonic_ns, s.uniform, {"a": 1}, **odd),
+    "rules": lambda _, s, odd: EndpointRules(**odd),
+    "prober": lambda _, s, odd: Prober(places(s), s, send, **odd),
+    "retry": lambda _, s, odd: Retry(s, **odd),
+    "batcher": lambda _, s, odd: Batcher(s, send, **({"size_max": 2} | odd)),
+    "ask_each": lambda _, s, odd: ask_each([1], send, **({"concurrency": 2} | odd)),
+    "share": lambda _, s, odd: Share("x", s, **odd),
+    "limit": lambda _, s, odd: Limit("a", "w", **({"amount": 5, "length_s": 1.0} | odd),
+                                     count=Count.ROLLING),
+    "call": lambda lm, s, odd: lm.call("GET /time", **odd),
+    "ticket": lambda lm, s, odd: take(lm).answered(**odd),
+    "outcome": lambda lm, s, odd: outcome_of(**odd),
+}  # fmt: skip
+ODD_VALUES: dict[str, dict[str, list[Any]]] = {
+    "pool": {
+        "connections_max": ["x", 0, 1.5, True], "warm": ["1", -1, None], "head_max": ["x", 0],
+        "body_max": [1e6, 0], "waiting_max": ["5", -1], "idle_max_s": ["x", 0, nan, inf],
+        "proxy": ["http://127.0.0.1:3128"], "resumption": [True],
+    },
+    "limiter": {
+        "clock_error_s": ["x", nan, -1], "transit_s": ["5", inf], "waiting_max": ["5", -1, 0.5],
+        "share": ["x"], "on_event": [5],
+    },
+    "client": {"retry": [5, True], "code_of": [5, "x"], "limits_s": [5]},
+    "breaker": {
+        "failures_max": ["x", 0], "open_s": ["1", nan, 0], "open_max_s": ["1", inf],
+        "probes_max": [0, 1.5], "probes_needed": [0], "on_change": [1],
+    },
+    "endpoints": {"rules": [{}, 5], "on_switch": [1], "on_drained": ["x"]},
+    "rules": {
+        "failures_max": ["x", 0, 2.5], "tau_s": ["x", 0, nan], "failure_rate_max": ["x", 1.5],
+        "quarantine_max_s": ["x"],
+    },
+    "prober": {"limit_s": ["x", 0, inf]},
+    "retry": {"base_s": ["x", 0, nan], "cap_s": ["x"], "jitter": ["none"], "on_repeat": [5]},
+    "batcher": {
+        "size_max": ["x", 0, True], "linger_s": ["x", -1, nan], "concurrency": [None, 0],
+        "key_of": [5], "id_of_item": [5], "id_of_result": [5],
+    },
+    "ask_each": {"concurrency": ["x", 0, True], "stop_on": [5]},
+    "share": {"folder": [5]},
+    "limit": {"amount": ["10", 0, 1.5], "reserve": ["1", -1, 5], "length_s": ["x", 0, nan]},
+    "call": {"costs": [[1], 5], "kind": [5], "key": [None], "instrument": [5]},
+    "ticket": {"status": ["200", None], "code": [5]},
+    "outcome": {"status": ["x", None]},
+}  # fmt: skip
+
+
+def take(limiter: Limiter) -> Ticket:
+    ticket = limiter.try_acquire(limiter.call("GET /time"))
+    assert ticket is not None
+    return ticket
+
+
+def odd_values() -> Iterator[tuple[str, str, Any]]:
+    for what, arguments in ODD_VALUES.items():
+        for name, values in arguments.items():
+            yield from ((what, name, value) for value in values)
+
+
+@pytest.mark.parametrize(("what", "name", "value"), list(odd_values()))
+def test_an_odd_argument_is_refused_by_its_name(what: str, name: str, value: Any) -> None:
+    async def main() -> None:
+        seam = FakeSeam(seed=1)
+        limiter = Limiter(LIMITS, seam)
+        with pytest.raises(UsageError, match=name):
+            await made(lambda *given: MAKERS[what](*given, {name: value}), limiter, seam)
+
+    simulate(main())
 
 
 def places(seam: FakeSeam) -> Endpoints[Pool]:

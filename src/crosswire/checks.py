@@ -7,12 +7,20 @@ here, at the door, once: behind it they are compared by identity, and a text wou
 from __future__ import annotations
 
 from enum import StrEnum
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from .errors import UsageError
 
-__all__ = ["as_word", "check_callable", "check_type", "limit_ns"]
+__all__ = [
+    "as_word",
+    "check_callable",
+    "check_callables",
+    "check_numbers",
+    "check_type",
+    "check_whole",
+    "limit_ns",
+]
 
 LIMIT_MAX_S = 1e9
 W = TypeVar("W", bound=StrEnum)
@@ -62,6 +70,39 @@ def check_callable(value: Any, name: str) -> None:
     """
     if not callable(value):
         raise UsageError(f"{name} must be a function, not of type {type(value).__name__}")
+
+
+def check_callables(**hooks: Any) -> None:
+    """Refuse a hook that is neither ``None`` nor can be called; its name is the keyword.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for name, hook in hooks.items():
+        if hook is not None:
+            check_callable(hook, name)
+
+
+def check_numbers(**values: object) -> None:
+    """Refuse what is no number, as text is none; its name is the keyword.
+
+    Raises:
+        UsageError: one is none, or NaN.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Real) or value != value:
+            raise UsageError(f"{name} must be a number, not {value!r}")
+
+
+def check_whole(least: int, **values: object) -> None:
+    """Refuse what is no whole number from ``least`` on; its name is the keyword.
+
+    Raises:
+        UsageError: one is none.
+    """
+    for name, value in values.items():
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+            raise UsageError(f"{name} must be whole, and {least} or more, not {value!r}")
 
 
 def limit_ns(limit_s: float, name: str = "limit_s") -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 
-from .checks import as_word
+from .checks import as_word, check_numbers, check_type, check_whole
 from .errors import UsageError
 
 __all__ = ["Count", "Limit", "Refusal", "Scope", "Signal", "VenueLimits"]
@@ -75,6 +75,10 @@ class Limit:
         set_word(self, "count", as_word(Count, self.count, f"{self.name}: count"))
         set_word(self, "signal", as_word(Signal, self.signal, f"{self.name}: signal"))
         set_word(self, "per", _scopes(self.per, self.name))
+        check_type(self.name, str, "the name of a limit")
+        check_whole(1, **{f"{self.name}: amount": self.amount})
+        check_whole(0, **{f"{self.name}: reserve": self.reserve})
+        check_numbers(**{f"{self.name}: length_s": self.length_s})
         if not 0 <= self.reserve < self.amount:
             raise UsageError(f"{self.name}: a limit needs 0 <= reserve < amount")
         if not isinstance(self.per_s, int | Fraction):

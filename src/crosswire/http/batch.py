@@ -16,7 +16,7 @@ from math import inf
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from ..checks import check_callable
+from ..checks import check_callable, check_callables, check_numbers, check_type, check_whole
 from ..errors import RequestError, UsageError
 from ..seam import Seam
 
@@ -93,9 +93,10 @@ async def ask_each(
     Raises:
         UsageError: ``concurrency`` is not whole, or below 1; or ``call`` is no function.
     """
-    if not isinstance(concurrency, int) or concurrency < 1:
-        raise UsageError(f"concurrency is whole and at least 1, not {concurrency!r}")
+    check_whole(1, concurrency=concurrency)
     check_callable(call, "call")
+    check_callables(stop_on=stop_on)
+    check_type(items, Iterable, "items")
     source = iter(items)
     results: list[Any] = []
     stopped: Exception | None = None
@@ -209,8 +210,10 @@ class Batcher(Generic[T, R]):
         id_of_result: Callable[[R], Hashable] | None = None,
     ) -> None:
         check_callable(send_batch, "send_batch")
-        if not all(isinstance(n, int) and n >= 1 for n in (size_max, concurrency)):
-            raise UsageError("size_max and concurrency are whole, and at least 1")
+        check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
+        check_whole(1, size_max=size_max, concurrency=concurrency)
+        check_numbers(linger_s=linger_s)
+        check_callables(key_of=key_of, id_of_item=id_of_item, id_of_result=id_of_result)
         if not 0.0 <= linger_s < inf:
             raise UsageError(f"a batcher needs 0 <= linger_s < inf, not {linger_s!r}")
         if (id_of_item is None) != (id_of_result is None):

@@ -30,7 +30,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from ..checks import check_callable, check_type
+from ..checks import check_callable, check_callables, check_numbers, check_type, check_whole
 from ..errors import BreakerOpenError, UsageError
 
 __all__ = ["Breaker", "BreakerState", "Change", "Outcome", "Permit", "outcome_of"]
@@ -59,7 +59,11 @@ def outcome_of(status: int) -> Outcome:
 
     5xx is its failure. 418 and 429 say that it was asked too often, which is the limiter's matter.
     Any other 4xx is the caller's fault, and comes from a venue that works.
+
+    Raises:
+        UsageError: ``status`` is no number.
     """
+    check_type(status, int, "status")
     if status >= 500:
         return Outcome.FAILURE
     if status in (418, 429):
@@ -161,8 +165,11 @@ class Breaker:
     ) -> None:
         check_callable(clock, "clock")
         check_type(name, str, "name")
-        if min(failures_max, probes_max, probes_needed) < 1:
-            raise UsageError("failures_max, probes_max and probes_needed are at least 1")
+        check_whole(
+            1, failures_max=failures_max, probes_max=probes_max, probes_needed=probes_needed
+        )
+        check_numbers(open_s=open_s, open_max_s=open_max_s)
+        check_callables(on_change=on_change)
         if not 0.0 < open_s <= open_max_s < float("inf"):
             raise UsageError(
                 f"a breaker needs 0 < open_s <= open_max_s, not {open_s!r} and {open_max_s!r}"

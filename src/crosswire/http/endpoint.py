@@ -24,11 +24,12 @@ who has no better one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from math import inf
 from typing import Generic, TypeVar
 
+from ..checks import check_numbers, check_whole
 from ..errors import UsageError
 from .decay import DecayedLatency, DecayedRate
 
@@ -89,9 +90,9 @@ class EndpointRules:
 
     def __post_init__(self) -> None:
         counts = ("failures_max", "reports_min", "probes_min", "probes_needed", "probes_max")
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is at least 1, not {getattr(self, name)!r}")
+        check_whole(1, **{name: getattr(self, name) for name in counts})
+        others = [item.name for item in fields(self) if item.name not in counts]
+        check_numbers(**{name: getattr(self, name) for name in others})
         for name in ("tau_s", "quarantine_s", "probe_s"):
             if not 0.0 < getattr(self, name) < inf:
                 raise UsageError(f"{name} is above 0 and finite, not {getattr(self, name)!r}")

@@ -35,7 +35,7 @@ from math import exp, hypot, inf, log
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-from ..checks import check_callable, check_type
+from ..checks import check_callable, check_callables, check_type
 from ..errors import RequestError, UsageError
 from .breaker import Outcome
 from .endpoint import Endpoint, EndpointRow, EndpointRules, EndpointState, Switch
@@ -154,6 +154,11 @@ class Endpoints(Generic[T]):
         check_type(places, Mapping, "places", "as {url: pool}")
         if not places:
             raise UsageError("endpoints need at least one place")
+        for name in places:
+            check_type(name, str, "the name of a place")
+        if rules is not None:
+            check_type(rules, EndpointRules, "rules")
+        check_callables(on_switch=on_switch, on_drained=on_drained)
         self.rules = rules or EndpointRules()
         self.switches = self.probes_out = 0
         self.on_sooner: Callable[[], None] | None = None

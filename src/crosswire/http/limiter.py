@@ -33,7 +33,7 @@ from numbers import Real
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
-from ..checks import check_type
+from ..checks import check_callables, check_numbers, check_type, check_whole
 from ..errors import BreakerOpenError, LimitError, RequestError, UsageError
 from ..limits import Refusal, Scope, Signal, VenueLimits
 from ..seam import Seam
@@ -85,7 +85,13 @@ class Ticket:
             status: of HTTP.
             headers: (name in lower case, value); those that tell of limits are read.
             code: the venue's own, out of the body, where its refusals are told there.
+
+        Raises:
+            UsageError: ``status`` is no number, or ``code`` no text; nothing was said then.
         """
+        if type(status) is not int or type(code) is not str:
+            check_type(status, int, "status")
+            check_type(code, str, "code")
         if not self._is_done:
             self._is_done = True
             self._limiter._take_answer(self._call, self._tokens, status, headers, code)
@@ -159,10 +165,13 @@ class Limiter:
             limits, VenueLimits, "limits", "crosswire.venues.venue_limits(NAME) gives a venue's"
         )
         check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
+        check_numbers(clock_error_s=clock_error_s, transit_s=transit_s)
+        check_whole(0, waiting_max=waiting_max)
+        if share is not None:
+            check_type(share, Share, "share", "async with Share(NAME, seam) as share")
+        check_callables(on_event=on_event)
         if not (0.0 <= clock_error_s < 1e6 and 0.0 <= transit_s < 1e6):
             raise UsageError("clock_error_s and transit_s are from 0 on, and below 1e6")
-        if waiting_max < 0:
-            raise UsageError(f"waiting_max is at least 0, not {waiting_max}")
         self.limits = limits
         self.waiting = 0
         self.usage = Usage()

@@ -18,12 +18,11 @@ import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from types import MappingProxyType, TracebackType
 from typing import Self, cast
 
 from ..backoff import Backoff
-from ..checks import as_word, check_type, limit_ns
+from ..checks import as_word, check_type, check_whole, limit_ns
 from ..errors import RequestError, UsageError, VenueError
 from ..receive.proxy import Proxy
 from ..receive.tls import Resumption, connect
@@ -115,10 +114,15 @@ class Pool:
     ) -> None:
         if version not in PROTOCOLS:
             raise UsageError(f"version is {version!r}; it may be {', '.join(PROTOCOLS)}")
-        if not 0 <= warm <= connections_max or min(connections_max, head_max, body_max) < 1:
-            raise UsageError("a pool needs 0 <= warm <= connections_max, and sizes from 1 on")
-        if waiting_max < 0 or not 0.0 < idle_max_s < inf:
-            raise UsageError("a pool needs waiting_max from 0 on, and 0 < idle_max_s < inf")
+        check_whole(1, connections_max=connections_max, head_max=head_max, body_max=body_max)
+        check_whole(0, warm=warm, waiting_max=waiting_max)
+        if warm > connections_max:
+            raise UsageError(f"warm is {warm}, and connections_max only {connections_max}")
+        idle_max_ns = limit_ns(idle_max_s, "idle_max_s")
+        if proxy is not None:
+            check_type(proxy, Proxy, "proxy", "crosswire.receive.parse_proxy(URL) makes one")
+        if resumption is not None:
+            check_type(resumption, Resumption, "resumption")
         self._limits_ns = limits_ns(LIMITS_S, limits_s)
         headers = checked_headers(headers)
         check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
@@ -132,7 +136,7 @@ class Pool:
         self._seam, self._clock = seam, seam.monotonic_ns
         self._version, self._proxy, self._probe = version, proxy, probe
         self._connections_max, self._warm, self._waiting_max = connections_max, warm, waiting_max
-        self._idle_max_ns = round(idle_max_s * 1e9)
+        self._idle_max_ns = idle_max_ns
         self._resumption = resumption or Resumption()
         self._backoff = Backoff(REWARM_S, REWARM_MAX_S)
         self._http2 = None if version == "1.1" else import_http2()

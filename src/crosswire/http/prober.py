@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from math import inf
 from typing import Generic, TypeVar
 
+from ..checks import check_callable, check_type, limit_ns
 from ..errors import BreakerOpenError, RequestError, UsageError, VenueError
 from ..seam import Seam
 from .breaker import Outcome, outcome_of
@@ -32,7 +32,7 @@ class Prober(Generic[T]):
         limit_s: how long a probe may take; longer is a failure.
 
     Raises:
-        UsageError: not ``0 < limit_s < inf``.
+        UsageError: not ``0 < limit_s < 1e9``, or one of the others is not what it must be.
     """
 
     def __init__(
@@ -43,8 +43,10 @@ class Prober(Generic[T]):
         *,
         limit_s: float = 2.0,
     ) -> None:
-        if not 0.0 < limit_s < inf:
-            raise UsageError(f"a prober needs 0 < limit_s < inf, not {limit_s!r}")
+        check_type(endpoints, Endpoints, "endpoints")
+        check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
+        check_callable(probe, "probe")
+        limit_ns(limit_s)
         self._endpoints, self._seam, self._probe = endpoints, seam, probe
         self._limit_s = limit_s
         self._wake = asyncio.Event()

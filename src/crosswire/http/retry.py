@@ -28,7 +28,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from ..backoff import Backoff, Jitter
-from ..checks import as_word, limit_ns
+from ..checks import as_word, check_callables, check_numbers, check_type, limit_ns
 from ..errors import RequestError
 from ..seam import Seam
 
@@ -124,6 +124,10 @@ class Retry:
         jitter: Jitter = Jitter.FULL,
         on_repeat: Callable[[Repeat], None] | None = None,
     ) -> None:
+        check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
+        check_numbers(base_s=base_s, cap_s=cap_s)
+        check_callables(on_repeat=on_repeat)
+        jitter = as_word(Jitter, jitter, "jitter")
         Backoff(base_s, cap_s, jitter)
         self._seam = seam
         self._terms = (base_s, cap_s, jitter)

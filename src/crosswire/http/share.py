@@ -85,6 +85,8 @@ class Share:
     def __init__(self, name: str, seam: Seam, *, folder: str | Path | None = None) -> None:
         check_type(name, str, "name")
         check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
+        if folder is not None and not isinstance(folder, str | Path):
+            raise UsageError(f"folder must be a path, not of type {type(folder).__name__}")
         if not NAME.fullmatch(name):
             raise UsageError(f"a share's name is up to 40 of a-z 0-9 . _ -, not {name!r}")
         self._folder = Path(folder or _default_folder()) / name

@@ -110,6 +110,8 @@ class Tariff:
         """Return what a request costs, as :meth:`Limiter.call`."""
         for value, what in ((endpoint, "endpoint"), (key, "key"), (instrument, "instrument")):
             check_type(value, str, what)
+        if costs is not None:
+            check_type(costs, Mapping, "costs", 'as {"weight": 5}')
         kind = _kind_of(endpoint) if kind is None else as_word(Kind, kind, "kind")
         own = {**self.limits.costs.get(endpoint, {}), **(costs or {})}
         name = (endpoint, kind, key, instrument, *sorted(own.items()))
