@@ -303,10 +303,12 @@ def test_what_cannot_be_sent_costs_nothing() -> None:
 
 
 @pytest.mark.parametrize("status", [418, 429])
-def test_what_reading_a_code_raises_hides_no_refusal(status: int) -> None:
+def test_what_reading_a_code_raises_hides_no_refusal(
+    status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     async def do(world: World) -> None:
-        with pytest.raises(ValueError, match="Expecting value"):
-            await world.ask()
+        with pytest.raises(RequestError, match=str(status)):
+            await world.ask(kind=Kind.ORDER)
         call = world.limiter.call("GET /")
         assert world.limiter.stopped_s(call) == 7.0
         assert world.limiter.usage.lost == 0
@@ -315,6 +317,20 @@ def test_what_reading_a_code_raises_hides_no_refusal(status: int) -> None:
         return str(json.loads(response.body)["code"])
 
     play(lambda: World((status, [("retry-after", "7")], b"<html>"), code_of=code_of), do)
+    assert "code_of failed at an answer" in caplog.text
+
+
+@pytest.mark.parametrize("code_of", [lambda r: json.loads(r.body)["code"], lambda r: -1003])
+def test_what_reading_a_code_raises_costs_no_answer(
+    code_of: Callable[[Response], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def do(world: World) -> None:
+        response = await world.ask(kind=Kind.ORDER)
+        assert (response.status, response.body) == (200, b"[]")
+        assert (world.limiter.usage.lost, world.limiter.rows()[0].out) == (0, 0)
+
+    play(lambda: World((200, [], b"[]"), code_of=code_of), do)
+    assert "code_of failed at an answer of HTTP 200" in caplog.text
 
 
 def test_a_caller_who_leaves_says_nothing_and_keeps_no_place() -> None:

@@ -14,10 +14,11 @@ Each may refuse, and then nothing was sent. Rules:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from ..checks import check_callable, check_type
+from ..checks import check_callable, check_callables, check_type
 from ..errors import BreakerOpenError, RequestError, UsageError
 from ..seam import Seam
 from .breaker import Breaker, Outcome, outcome_of
@@ -30,6 +31,8 @@ from .retry import Effect, Retry, parse_retry_after
 from .tariff import Call
 
 __all__ = ["Client", "Sender", "status_error"]
+
+_log = logging.getLogger(__name__)
 
 EFFECTS = {
     Kind.CANCEL: Effect.IDEMPOTENT,
@@ -98,8 +101,8 @@ class Client:
             :class:`Breaker` is by default.
         limits_s: for all attempts together, by kind.
         code_of: returns the venue's own code of an answer, where its refusals are told in a body
-            with HTTP 200; an answer with one is told to the limiter, and left to the caller. It is
-            given every answer, of any status and body; what it raises goes to the caller.
+            with HTTP 200, ``""`` for none; an answer with one is told to the limiter, and left to
+            the caller. It is given every answer, of any status and body; what it raises is logged.
 
     Attributes:
         breakers: by kind.
@@ -120,8 +123,9 @@ class Client:
         check_type(endpoints, Endpoints, "endpoints", "it holds the pool of each address")
         check_type(limiter, Limiter, "limiter")
         check_type(seam, Seam, "seam", "crosswire.seam.System() is the real one")
-        if breaker is not None:
-            check_callable(breaker, "breaker")
+        if retry is not None:
+            check_type(retry, Retry, "retry", "Retry(seam) makes one")
+        check_callables(breaker=breaker, code_of=code_of)
         self.endpoints: Endpoints[Any] = endpoints
         self.limiter = limiter
         venue = limiter.limits.venue
@@ -245,16 +249,24 @@ class Client:
                     cause = f"HTTP {response.status}" if outcome is Outcome.FAILURE else ""
                     permit.done(outcome, cause)
                     use.done(outcome, (clock() - begun) / 1e9, cause)
-                    code = ""
-                    try:
-                        if self._code_of:
-                            code = self._code_of(response)
-                    finally:  # a body may be anything, and the status is told all the same
-                        ticket.answered(response.status, response.headers, code)
+                    ticket.answered(response.status, response.headers, self._code(response))
         refusal = status_error(response, self._seam.time_ns())
         if refusal:
             raise refusal
         return response
+
+    def _code(self, response: Response) -> str:
+        """Return the venue's own code. A body may be anything: what fails at it is logged, and
+        costs nobody the answer, which may be an order's."""
+        if self._code_of is None:
+            return ""
+        try:
+            code = self._code_of(response)
+            check_type(code, str, "what code_of returns")
+        except Exception:
+            _log.exception("code_of failed at an answer of HTTP %s", response.status)
+            return ""
+        return code
 
 
 def _parts_of(signed: object) -> tuple[str, Sequence[tuple[str, str]], bytes]:
