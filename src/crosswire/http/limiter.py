@@ -234,8 +234,7 @@ class Limiter:
             UsageError: ``call`` is none of this limiter.
         """
         now = self._clock()
-        if type(call) is not Call or call.tariff is not self._tariff:
-            raise _not_ours(call)
+        self._check_ours(call)
         if now < self._stopped_until and self._stop_of(call, now):
             return None
         kept = self._kept_before(call) if self._queues else NOTHING
@@ -324,6 +323,14 @@ class Limiter:
             return throttled
 
         return decorate
+
+    def _check_ours(self, call: object) -> None:
+        if type(call) is not Call:
+            given = type(call).__name__
+            raise UsageError(f"a call is what call() of this limiter returns, not of type {given}")
+        if call.tariff is not self._tariff:
+            text = f"the call for {call.endpoint} is another limiter's, and counts there"
+            raise UsageError(text)
 
     # ---- waiting
 
@@ -688,8 +695,7 @@ class Limiter:
         Raises:
             UsageError: ``call`` is none of this limiter.
         """
-        if type(call) is not Call or call.tariff is not self._tariff:
-            raise _not_ours(call)
+        self._check_ours(call)
         now = self._clock()
         is_cancel = call.kind is Kind.CANCEL
         ends = (halt.banned_until if is_cancel else halt.until for halt in call.halts)
@@ -724,13 +730,6 @@ class Limiter:
 def _check_wait(limit_s: float | None) -> None:
     if limit_s is not None and not (isinstance(limit_s, Real) and limit_s == limit_s):
         raise UsageError(f"limit_s must be a number of seconds, not {limit_s!r}")
-
-
-def _not_ours(call: object) -> UsageError:
-    if isinstance(call, Call):
-        return UsageError(f"the call for {call.endpoint} is another limiter's, and counts there")
-    given = type(call).__name__
-    return UsageError(f"a call is what call() of this limiter returns, not of type {given}")
 
 
 def _left() -> LimitError:
