@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -224,6 +225,11 @@ class TestScopes:
     def test_what_a_request_does_not_name_is_not_counted(self) -> None:
         ledger = Ledger([VenueLimit("k", 1, window_s=2, per=("key",))])
         assert [ledger.take(Hit(), START).status for _ in range(3)] == [None] * 3
+
+    @pytest.mark.parametrize("names", ["p", [5], ("p", 5)])
+    def test_the_endpoints_of_a_limit_are_names(self, names: Any) -> None:
+        with pytest.raises(UsageError, match="limit k: endpoints is a tuple of names"):
+            VenueLimit("k", 1, window_s=2, endpoints=names)
 
     def test_a_limit_may_be_of_some_endpoints_only(self) -> None:
         ledger = Ledger([VenueLimit("k", 1, window_s=2, endpoints=("p",))])

@@ -124,6 +124,21 @@ class TestItsEndpoints:
             assert (await client.ask("GET /")).status == 500
         assert "ZeroDivisionError" in caplog.text
 
+    @pytest.mark.parametrize("route", [
+        Route(lambda _: {"price": "1"}),  # type: ignore[arg-type,return-value]
+        Route(lambda _: None),  # type: ignore[arg-type,return-value]
+        Route(lambda _: Answer(), weight=lambda _: 1 // 0),
+        Route(lambda _: Answer(), weight=lambda _: "5"),  # type: ignore[arg-type,return-value]
+    ])  # fmt: skip
+    async def test_what_makes_no_answer_is_logged_and_answered_with_500(
+        self, route: Route, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        routes = {("GET", "/"): route}
+        async with RestServer(routes) as server, connected(server) as client:
+            assert (await client.ask("GET /")).status == 500
+            assert (await client.ask("GET /")).status == 500  # on the same connection
+        assert "of GET / failed" in caplog.text
+
     async def test_a_status_without_a_name_is_sent_as_well(self) -> None:
         routes = {("GET", "/"): Route(lambda request: Answer(430, request.header("x-a").encode()))}
         async with RestServer(routes) as server, connected(server) as client:

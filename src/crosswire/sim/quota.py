@@ -119,6 +119,9 @@ class VenueLimit:
             _exact(self.decay_per_s, f"limit {self.name}: decay_per_s")
         if not isinstance(self.per, tuple) or set(self.per) - set(SCOPES):
             raise UsageError(f"limit {self.name}: per is a tuple of {', '.join(SCOPES)}")
+        names = self.endpoints
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise UsageError(f"limit {self.name}: endpoints is a tuple of names")
         if self.unit not in UNITS:
             raise UsageError(f"limit {self.name}: unit is one of {', '.join(UNITS)}")
         if not 200 <= self.status <= 599:

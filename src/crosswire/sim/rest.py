@@ -362,7 +362,11 @@ class RestServer:
         except UsageError:  # its handler is about to say so
             entry.instrument = None
         entry.endpoint = route.endpoint or f"{request.method} {request.path}"
-        entry.weight, entry.orders = route.weight_of(request), route.orders
+        try:
+            entry.weight, entry.orders = route.weight_of(request), route.orders
+        except Exception:
+            self._answer(wire, exchange, _broken(request, "weight"))
+            return
         hit = Hit(
             entry.address, entry.key, entry.endpoint, entry.instrument, entry.weight, entry.orders
         )
@@ -432,12 +436,20 @@ def _refusal(ruling: Ruling, status: int) -> Answer:
 
 def _handle(route: Route, request: SimRequest) -> Answer:
     try:
-        return route.handler(request)
+        answer = route.handler(request)
+        if not isinstance(answer, Answer):
+            raise TypeError(f"a handler returns an Answer, not {type(answer).__name__}")
     except UsageError as error:
         return json_answer({"code": "bad-request", "text": str(error)}, 400)
     except Exception:
-        _log.exception("the handler of %s %s failed", request.method, request.path)
-        return json_answer({"code": "internal"}, 500)
+        return _broken(request, "handler")
+    return answer
+
+
+def _broken(request: SimRequest, what: str) -> Answer:
+    """Log the error that is being handled, and return what a client is told of it."""
+    _log.exception("the %s of %s %s failed", what, request.method, request.path)
+    return json_answer({"code": "internal"}, 500)
 
 
 class _Door(asyncio.Protocol):

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import index
 from typing import Any
 from urllib.parse import parse_qsl
 from zlib import crc32
@@ -123,9 +124,12 @@ class Route:
     """One endpoint.
 
     Attributes:
-        handler: makes the answer, at once. A UsageError of its is answered with 400 and its text.
+        handler: makes the answer, at once. A UsageError of its is answered with 400 and its text;
+            where it fails otherwise, or returns anything else, that is logged and answered with
+            500.
         weight: of a request; a function of it where requests differ. Where that raises UsageError,
-            the weight is 1.
+            the weight is 1; where it fails otherwise, that is logged and answered with 500, and
+            nothing counts.
         orders: how many orders a request places.
         endpoint: its name for limits; empty: method and path.
     """
@@ -140,7 +144,7 @@ class Route:
         if isinstance(self.weight, int):
             return self.weight
         try:
-            return self.weight(request)
+            return index(self.weight(request))
         except UsageError:
             return 1
 
