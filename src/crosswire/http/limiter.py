@@ -6,13 +6,12 @@ for as long as the venue counts it, it has its place in every window that it fal
 
 Rules:
 1. All of a request's windows have room for it, or none is touched.
-2. Who has to wait does so in the lane of its :class:`~crosswire.http.Kind`. The more urgent lane
-   goes first; within a lane it is first come, first served. Who waits keeps its place in all of
-   its windows, so that a stream of small requests never holds up a large one. Who waits for
-   another window is not held up.
+2. Who has to wait does so in the lane of its :class:`~crosswire.http.Kind`; see
+   :mod:`crosswire.http.lanes`.
 3. A limit's reserve is for cancels alone.
 4. A venue that refuses (429) is left alone for as long as it says, but for cancels. One that bans
-   (418) is sent nothing, by anybody, until the ban ends: whoever waits or asks gets an error.
+   (418) is sent nothing, by anybody, until the ban ends: whoever waits or asks gets an error. See
+   :mod:`crosswire.http.stops`.
 5. What the answers' headers tell is believed where it is more than what is known.
 6. Nobody polls: there is one timer, for the earliest moment at which somebody may go.
 
@@ -23,11 +22,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import heapq
 import inspect
 import json
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from numbers import Real
 from types import TracebackType
@@ -37,12 +34,14 @@ from ..checks import check_callables, check_numbers, check_type, check_whole
 from ..errors import BreakerOpenError, LimitError, RequestError, UsageError
 from ..limits import Refusal, Scope, Signal, VenueLimits
 from ..seam import Seam
+from .lanes import Lanes, Waiter
 from .ledger import Reply, Stop
 from .message import Kind, Response
-from .meter import Clock, Halt, Meter, Scopes
+from .meter import Clock, Meter, Scopes
 from .retry import parse_retry_after
 from .share import Share
-from .tariff import Call, Lane, Tariff
+from .stops import Stops
+from .tariff import Call, Tariff
 from .usage import LimitEvent, LimitEventKind, LimitRow, Usage
 from .window import CalendarWindow
 
@@ -56,7 +55,6 @@ _log = logging.getLogger(__name__)
 WAIT_MAX_S = 1e9
 """A Retry-After may be of any year; more would be no time that the ledger can keep."""
 NOTHING: Mapping[int, int] = {}
-NEVER_NS = 1 << 62
 TIMER_LATE_NS = 1_000
 """A timer is asked for so much later, for the loop's clock is a float."""
 
@@ -120,13 +118,6 @@ class Ticket:
         self.lost()
 
 
-class _Waiter:
-    __slots__ = ("call", "came", "future", "number")
-
-    def __init__(self, call: Call, number: int, came: int, future: asyncio.Future[Ticket]) -> None:
-        self.call, self.number, self.came, self.future = call, number, came, future
-
-
 class Limiter:
     """Keeps one venue's limits for one address; see :mod:`crosswire.http.limiter`.
 
@@ -187,12 +178,10 @@ class Limiter:
             share.join(self)
         self._tariff = Tariff(limits, self._venue_clock, share is not None)
         self._signals = {item.header for item in limits.limits if item.header}
-        self._queues: dict[Lane, deque[_Waiter]] = {}
-        self._numbers = 0
-        self._stopped_until = 0
+        self._lanes = Lanes[Ticket]()
+        self._stops = Stops(limits.venue, self._tariff)
         self._timer: asyncio.TimerHandle | None = None
         self._wake: int | None = None
-        self._is_left = False
 
     # ---- what a request costs
 
@@ -235,9 +224,9 @@ class Limiter:
         """
         now = self._clock()
         self._check_ours(call)
-        if now < self._stopped_until and self._stop_of(call, now):
+        if now < self._stops.until and self._stops.until_of(call, now):
             return None
-        kept = self._kept_before(call) if self._queues else NOTHING
+        kept = self._lanes.kept_before(call) if self._lanes else NOTHING
         if kept is None:
             return None
         for window, _, needed, meter in call.places:
@@ -334,35 +323,18 @@ class Limiter:
 
     # ---- waiting
 
-    def _kept_before(self, call: Call) -> Mapping[int, int] | None:
-        """Return what those keep who wait and go before it, as id of a meter → units; ``None``:
-        one of its own lane does."""
-        kept: dict[int, int] = {}
-        for lane, queue in self._queues.items():
-            first = next((waiter.call for waiter in queue if not waiter.future.done()), None)
-            if first is None or lane[0] > call.lane[0]:
-                continue
-            if lane == call.lane:
-                return None
-            for _, units, _, meter in first.places:
-                kept[id(meter)] = kept.get(id(meter), 0) + units
-        return kept
-
     async def _wait(self, call: Call, limit_s: float | None) -> Ticket:
         if self.waiting >= self._waiting_max:
             raise LimitError("rate-waiting", f"{self.waiting} requests wait already", left_s=0.0)
         future: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
-        self._numbers += 1
-        waiter = _Waiter(call, self._numbers, self._clock(), future)
         self.waiting += 1
         self.usage.waited += 1
-        queue = self._queues.setdefault(call.lane, deque())
-        queue.append(waiter)
+        is_first = self._lanes.put(call, self._clock(), future)
         timer = None
         if limit_s is not None:
-            timer = self._seam.later(limit_s, functools.partial(self._give_up, waiter, limit_s))
+            timer = self._seam.later(limit_s, functools.partial(self._give_up, future, limit_s))
         try:
-            if len(queue) == 1:
+            if is_first:
                 self._let_go()
             return await future
         except asyncio.CancelledError:
@@ -376,9 +348,9 @@ class Limiter:
             if timer:
                 timer.cancel()
 
-    def _give_up(self, waiter: _Waiter, limit_s: float) -> None:
-        if not waiter.future.done():
-            waiter.future.set_exception(
+    def _give_up(self, future: asyncio.Future[Ticket], limit_s: float) -> None:
+        if not future.done():
+            future.set_exception(
                 LimitError("rate-limited", f"no room within {limit_s:g} s", left_s=0.0)
             )
             self._let_go()
@@ -386,45 +358,18 @@ class Limiter:
     def _let_go(self) -> None:
         """Let everybody go who may, and set the timer for the next."""
         now = self._clock()
-        had_waiters = bool(self._queues)
-        heads = []
-        for lane, queue in list(self._queues.items()):
-            while queue and queue[0].future.done():
-                queue.popleft()
-            if queue:
-                heads.append((lane[0], queue[0].number, lane))
-            else:
-                del self._queues[lane]
-        heapq.heapify(heads)
-        kept: dict[int, int] = {}  # id of a meter → units that those keep who wait
-        wake: int | None = None
-        while heads:
-            _, _, lane = heapq.heappop(heads)
-            queue = self._queues[lane]
-            at = self._when(queue[0].call, now, kept)
-            if at == now:
-                self._pass(queue.popleft(), now)
-                while queue and queue[0].future.done():
-                    queue.popleft()
-                if queue:
-                    heapq.heappush(heads, (lane[0], queue[0].number, lane))
-                else:
-                    del self._queues[lane]
-                continue
-            for _, units, _, meter in queue[0].call.places:
-                kept[id(meter)] = kept.get(id(meter), 0) + units
-            if at is not None and (wake is None or at < wake):
-                wake = at
+        had_waiters = bool(self._lanes)
+        wake = self._lanes.let_go(now, self._when, self._give)
         self._set_timer(now, wake)
-        if self._share and not self._queues and self._others_want():
+        if self._share and not self._lanes and self._others_want():
             self._share.look()
         self._tell_of_waiting(now, had_waiters, wake)
 
-    def _when(self, call: Call, now: int, kept: dict[int, int]) -> int | None:
+    def _when(self, call: Call, now: int, kept: Mapping[int, int]) -> int | None:
         """Return when it may go at the earliest; ``None``: not before another's answer."""
         at = now
-        if now < self._stopped_until:
-            at = max(at, self._stop_of(call, now))
+        if now < self._stops.until:
+            at = max(at, self._stops.until_of(call, now))
         for window, _, needed, meter in call.places:
             needed += kept.get(id(meter), 0)
             room = window.room(now)
@@ -443,7 +388,7 @@ class Limiter:
         if units > 0:
             share.want(meter.id, units, meter.limit.amount, meter.hold_ns)
 
-    def _pass(self, waiter: _Waiter, now: int) -> None:
+    def _give(self, waiter: Waiter[Ticket], now: int) -> None:
         places = waiter.call.places
         tokens = [window.spend(now, units) for window, units, _, _ in places]
         self.usage.passed += 1
@@ -489,7 +434,7 @@ class Limiter:
                 if refusal.status in (None, status) and refusal.code in ("", code):
                     self._take_refusal(call, refusal, now, told.get("retry-after"), status, code)
                     break
-        if self._queues:
+        if self._lanes:
             self._let_go()
 
     def _correct(
@@ -538,58 +483,28 @@ class Limiter:
         self._let_go()
 
     def _halt(self, scopes: Scopes, stop: Stop, now: int) -> None:
-        """Stop what a refusal is for; one that goes on is not made shorter or milder."""
-        halt = self._tariff.halt_of(scopes)
-        halt.until = max(halt.until, stop.until)
+        halt = self._stops.add(scopes, stop)
         if stop.is_ban:
-            halt.banned_until = max(halt.banned_until, stop.until)
-        halt.cause = stop.cause
-        self._stopped_until = max(self._stopped_until, halt.until)
-        if stop.is_ban:
-            self._refuse_waiters(halt, now)
+            for waiter in self._lanes.waiting():
+                if halt in waiter.call.halts:
+                    waiter.future.set_exception(self._stops.banned(halt, now))
         kind = LimitEventKind.BANNED if stop.is_ban else LimitEventKind.LIMITED
         ends = halt.banned_until if stop.is_ban else halt.until
         self._tell(kind, " ".join(scopes[1]) or "address", now, ends, halt.cause)
-
-    def _refuse_waiters(self, stop: Halt, now: int) -> None:
-        for queue in self._queues.values():
-            if stop in queue[0].call.halts:
-                for waiter in queue:
-                    if not waiter.future.done():
-                        waiter.future.set_exception(self._banned(stop, now))
-
-    def _banned(self, stop: Halt, now: int) -> LimitError:
-        left_s = (stop.banned_until - now) / 1e9
-        text = f"{self.limits.venue} has banned this address ({stop.cause}): for {left_s:.0f} s yet"
-        return LimitError("rate-banned", text, left_s=left_s, status=418)
-
-    def _stop_of(self, call: Call, now: int) -> int:
-        """Return until when a request is stopped, 0 where it is not; raise what a ban is, and what
-        a share that was left is."""
-        if self._is_left:
-            raise _left()
-        until = 0
-        for stop in call.halts:
-            if now < stop.until:
-                if now < stop.banned_until:
-                    raise self._banned(stop, now)
-                if call.kind is not Kind.CANCEL:
-                    until = max(until, stop.until)
-        return until
 
     def _take_loss(self, call: Call, tokens: Sequence[int]) -> None:
         now = self._clock()
         for (window, units, _, _), token in zip(call.places, tokens, strict=True):
             window.lose(now, units, token)
         self.usage.lost += 1
-        if self._queues:
+        if self._lanes:
             self._let_go()
 
     def _take_back(self, call: Call) -> None:
         for window, units, _, _ in call.places:
             window.refund(units)
         self.usage.unsent += 1
-        if self._queues:
+        if self._lanes:
             self._let_go()
 
     # ---- sharing; see :class:`~crosswire.http.share.Sharer`
@@ -607,18 +522,17 @@ class Limiter:
             if not meter.wanted and meter.window.limit < meter.held:
                 meter.take_back_all(now)
         for scope, stop in reply.stops.items():
-            per, values, is_ban = json.loads(scope)
+            per, values, _ = json.loads(scope)
             scopes = (tuple(Scope(item) for item in per), tuple(values))
-            known = self._tariff.halt_of(scopes)
-            if (known.banned_until if is_ban else known.until) < stop.until:
+            if not self._stops.is_known(scopes, stop):
                 self._halt(scopes, stop, now)
-        if self._queues:
+        if self._lanes:
             self._let_go()
 
     def held(self) -> dict[str, int]:
         """Return what is held of the meters where that became less; it counts as given back."""
         now = self._clock()
-        waited_for = self._waited_for()
+        waited_for = self._lanes.meters()
         found = {}
         for meter in self._tariff.meters.values():
             if meter.wanted:
@@ -634,7 +548,7 @@ class Limiter:
     def free_at(self) -> int | None:
         """Return when there is something to give back; ``None``: there is nothing wanted."""
         now = self._clock()
-        waited_for = self._waited_for()
+        waited_for = self._lanes.meters()
         times = [
             meter.free_at(now, id(meter) in waited_for)
             for meter in self._tariff.meters.values()
@@ -649,16 +563,10 @@ class Limiter:
 
     def leave(self) -> None:
         """Let nothing more through: what was held is held no more."""
-        self._is_left = True
-        self._stopped_until = NEVER_NS
-        for queue in self._queues.values():
-            for waiter in queue:
-                if not waiter.future.done():
-                    waiter.future.set_exception(_left())
+        self._stops.leave()
+        for waiter in self._lanes.waiting():
+            waiter.future.set_exception(self._stops.left())
         self._let_go()
-
-    def _waited_for(self) -> set[int]:
-        return {meter for lane in self._queues for meter in lane[1]}
 
     def _others_want(self) -> bool:
         return any(meter.wanted for meter in self._tariff.meters.values())
@@ -675,7 +583,7 @@ class Limiter:
         for meter in self._tariff.meters.values():
             if isinstance(meter.window, CalendarWindow):
                 meter.window.set_clock(now, utc_ahead_ns)
-        if self._queues:
+        if self._lanes:
             self._let_go()
 
     def rows(self) -> list[LimitRow]:
@@ -696,17 +604,14 @@ class Limiter:
             UsageError: ``call`` is none of this limiter.
         """
         self._check_ours(call)
-        now = self._clock()
-        is_cancel = call.kind is Kind.CANCEL
-        ends = (halt.banned_until if is_cancel else halt.until for halt in call.halts)
-        return (max([now, *ends]) - now) / 1e9
+        return self._stops.left_s(call, self._clock())
 
     def _tell_of_waiting(self, now: int, had_waiters: bool, wake: int | None) -> None:
-        is_waiting = bool(self._queues)
+        is_waiting = bool(self._lanes)
         if is_waiting and not self.usage.is_limited:
             self.usage.is_limited = True
-            first = min((queue[0] for queue in self._queues.values()), key=lambda w: w.number)
-            self._tell(LimitEventKind.LIMITED, self._what_holds(first.call, now), now, wake, "full")
+            name = self._what_holds(self._lanes.first().call, now)
+            self._tell(LimitEventKind.LIMITED, name, now, wake, "full")
         elif had_waiters and not is_waiting and self.usage.is_limited:
             self.usage.is_limited = False
             self._tell(LimitEventKind.REFILL, "", now, now, "nobody waits")
@@ -730,10 +635,6 @@ class Limiter:
 def _check_wait(limit_s: float | None) -> None:
     if limit_s is not None and not (isinstance(limit_s, Real) and limit_s == limit_s):
         raise UsageError(f"limit_s must be a number of seconds, not {limit_s!r}")
-
-
-def _left() -> LimitError:
-    return LimitError("rate-left", "its Share was left", left_s=0.0)
 
 
 def _wait_headers(error: RequestError) -> list[tuple[str, str]]:
