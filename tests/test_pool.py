@@ -236,10 +236,10 @@ class TestIdleConnections:
     ) -> None:
         async with rest_server(say_ok, server_tls) as server:
             pool = Pool(server.url, Watched(), tls, idle_max_s=0.1)
-            pool._port = 1  # nobody listens there
+            pool._origin.port = 1  # nobody listens there
             with pytest.raises(RequestError, match="http-connect"):
                 await pool.start()
-            pool._port = server.port
+            pool._origin.port = server.port
             await until(lambda: pool.connects >= 3)
             await pool.close()
 

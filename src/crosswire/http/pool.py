@@ -19,19 +19,18 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
-from typing import Self, cast
+from typing import Self
 
 from ..backoff import Backoff
 from ..checks import as_word, check_type, check_whole, limit_ns
-from ..errors import RequestError, UsageError, VenueError
+from ..errors import RequestError, UsageError
 from ..receive.proxy import Proxy
-from ..receive.tls import Resumption, connect
+from ..receive.tls import Resumption
 from ..seam import Seam
-from .connection import Connection, Terms
+from .connection import Connection
 from .exchange import Exchange, check_body, check_method, check_target, checked_headers
-from .http1 import Http1
 from .message import Kind, Response
-from .place import PROTOCOLS, Chooser, context_for, import_http2, take_apart
+from .origin import PROTOCOLS, Origin
 
 __all__ = ["LIMITS_S", "Pool", "Probe", "limits_ns"]
 
@@ -39,7 +38,6 @@ LIMITS_S: Mapping[Kind, float] = MappingProxyType(
     {Kind.CANCEL: 2.0, Kind.ORDER: 2.0, Kind.QUERY: 5.0, Kind.PUBLIC: 10.0}
 )
 """How long a request may take, by its kind."""
-CONNECT_LIMIT_S = 10.0
 GOODBYE_S = 1.0
 """How long a pool that is closed waits for its servers to end their sides, too."""
 REWARM_S, REWARM_MAX_S = 0.1, 5.0
@@ -130,17 +128,14 @@ class Pool:
             check_type(probe, Probe, "probe", 'Probe("/time") makes one')
             check_target(probe.target)
             limit_ns(probe.limit_s)
-        scheme, self._host, self._port, authority = take_apart(url)
-        self._tls = context_for(scheme, self._host, tls, version)
-        self._terms = Terms(scheme, authority, headers, head_max, body_max)
-        self._seam, self._clock = seam, seam.monotonic_ns
-        self._version, self._proxy, self._probe = version, proxy, probe
+        self._origin = Origin(
+            url, seam, tls, version, proxy=proxy, resumption=resumption, headers=headers,
+            head_max=head_max, body_max=body_max,
+        )  # fmt: skip
+        self._seam, self._clock, self._probe = seam, seam.monotonic_ns, probe
         self._connections_max, self._warm, self._waiting_max = connections_max, warm, waiting_max
         self._idle_max_ns = idle_max_ns
-        self._resumption = resumption or Resumption()
         self._backoff = Backoff(REWARM_S, REWARM_MAX_S)
-        self._http2 = None if version == "1.1" else import_http2()
-        self._is_shared = self._http2 is not None  # until a server has picked the other
         self._open: set[Connection] = set()
         self._sockets: set[Connection] = set()  # with those that are on their way out
         self._lost = asyncio.Event()  # set while there are none
@@ -148,7 +143,7 @@ class Pool:
         self._free: list[Connection] = []
         self._waiting: dict[Kind, deque[Exchange]] = {kind: deque() for kind in _URGENCY}
         self._waiting_count = 0
-        self._connecting: dict[asyncio.Task[None], int] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
         self._probing: set[asyncio.Task[None]] = set()
         self._tending: asyncio.TimerHandle | None = None
         self._rewarming: asyncio.TimerHandle | None = None
@@ -421,7 +416,7 @@ class Pool:
     def _connect_more(self) -> None:
         """Open as many connections as there are requests for them, and room."""
         while self._waiting_count > len(self._connecting) and self._has_room():
-            if self._is_shared and self._connecting:
+            if self._origin.may_share and self._connecting:
                 return  # it may carry all of them
             self._begin_connect()
 
@@ -431,11 +426,11 @@ class Pool:
 
     def _begin_connect(self) -> None:
         task = asyncio.get_running_loop().create_task(self._connect())
-        self._connecting[task] = self._clock()
+        self._connecting.add(task)
         task.add_done_callback(self._on_connect_done)
 
     def _on_connect_done(self, task: asyncio.Task[None]) -> None:
-        del self._connecting[task]
+        self._connecting.remove(task)
         if task.cancelled() or self._is_closed:
             return
         error = task.exception()
@@ -454,52 +449,17 @@ class Pool:
             UsageError: the proxy's credentials are not there.
         """
         began = self._clock()
-        where = f"{self._host}:{self._port}"
-        make = (lambda: Chooser(self._choose)) if self._http2 else self._make_http1
-        try:
-            async with self._seam.timeout(CONNECT_LIMIT_S):
-                transport, protocol = await connect(
-                    self._seam, make, self._host, self._port, self._tls, self._resumption,
-                    proxy=self._proxy,
-                )  # fmt: skip
-        except TimeoutError:
-            text = f"no connection to {where} within {CONNECT_LIMIT_S:g} s"
-            raise _error("http-connect", text) from None
-        except OSError as error:
-            raise _error("http-connect", f"{where}: {error}") from error
-        except VenueError as error:  # of TLS, or of a proxy
-            raise _error(error.code, error.text) from error
-        chosen = cast(Chooser, protocol).chosen if self._http2 else cast(Http1, protocol)
-        tls = transport.get_extra_info("ssl_object")
-        got = tls.selected_alpn_protocol() if tls is not None else None
-        if chosen is None or (self._http2 is None and got not in (None, "http/1.1")):
-            cast(asyncio.Transport, transport).abort()
-            raise _error(
-                "http-alpn",
-                f"{where} picked {got or 'nothing'}, and version is {self._version!r}; a context "
-                f"that is given needs set_alpn_protocols({PROTOCOLS[self._version]})",
-            )
-        self._is_shared = chosen.is_shared
+        connection, is_resumed = await self._origin.connect(self)
         self.connects += 1
-        self.resumed += bool(tls is not None and tls.session_reused)
-        if not chosen.is_open:
+        self.resumed += is_resumed
+        if not connection.is_open:
+            where = f"{self._origin.host}:{self._origin.port}"
             raise _error("http-connect", f"{where} ended the connection at once")
-        self._open.add(chosen)
+        self._open.add(connection)
         if self._is_closed:
-            chosen.close()
+            connection.close()
         else:
-            self._give(chosen, began)
-
-    def _make_http1(self) -> Http1:
-        return Http1(self._terms, self._seam, self)
-
-    def _choose(self, transport: asyncio.BaseTransport) -> Connection | None:
-        """Return what speaks on a connection, by what its TLS has agreed on; ``None``: nothing."""
-        tls = transport.get_extra_info("ssl_object")
-        picked = tls.selected_alpn_protocol() if tls is not None else None
-        if self._http2 is not None and (picked == "h2" or tls is None):
-            return self._http2(self._terms, self._seam, self)
-        return None if self._version == "2" else self._make_http1()
+            self._give(connection, began)
 
     def _fail_waiting(self, make: Callable[[], BaseException]) -> None:
         """End all that wait for a connection, each with an error of its own."""
