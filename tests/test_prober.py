@@ -75,6 +75,31 @@ class World:
         assert all(timer.cancelled() for timer in self.seam.timers)
 
 
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_it_may_be_cancelled_at_any_turn(is_failing: bool) -> None:
+    """Nothing stays: no task, no timer, no probe that counts as out; and it can be run again."""
+
+    async def main(turns: int) -> int:
+        world = World(probe_s=0.0001, quarantine_s=0.0001, takes_s=0.0001)
+        if is_failing:
+            world.answers = {"A": RequestError("http-reset", "", may_have_run=True)}
+        before = asyncio.all_tasks()
+        task = asyncio.create_task(world.prober.run())
+        for turn in range(turns):
+            await asyncio.sleep(0.00002 if turn % 4 == 3 else 0)  # time passes between turns alone
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+        assert asyncio.all_tasks() == before
+        assert world.endpoints.probes_out == 0
+        assert world.endpoints.on_sooner is None
+        assert all(timer.cancelled() for timer in world.seam.timers)
+        await world.run(0.001)
+        return len(world.asked)
+
+    assert all(simulate(main(turns)) > 2 for turns in range(60))
+
+
 class TestWhen:
     def test_each_is_asked_at_once_and_then_in_its_time(self) -> None:
         async def main() -> World:
