@@ -516,6 +516,24 @@ class TestHandshakes:
             with pytest.raises(TlsError, match="tls-cut: "):
                 await connect(System(), Client, HOST, port, context, None, engine)
 
+    async def test_one_that_is_cancelled_at_any_moment_says_nothing_else(
+        self, engine: str, context: Any
+    ) -> None:
+        async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async with listening(mute) as port:
+            for turns in range(12):
+                attempt = asyncio.create_task(
+                    connect(System(), Client, HOST, port, context, None, engine)
+                )
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                attempt.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await attempt
+
     @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
     async def test_the_next_one_resumes(self, world: Any, version: ssl.TLSVersion) -> None:
         async def send(peer: Peer) -> None:

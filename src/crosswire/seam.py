@@ -17,7 +17,7 @@ import ssl
 import struct
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import cached_property, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
@@ -444,7 +444,8 @@ class System(Seam):
                 protocol_factory, sock=sock, ssl=tls, server_hostname=server_hostname
             )
         except BaseException:
-            sock.close()
+            with suppress(OSError):  # uvloop may have closed it beneath
+                sock.close()
             raise
 
     async def serve(
