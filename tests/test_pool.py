@@ -17,6 +17,7 @@ from rest_server import HOST, OK, Request, rest_server
 from crosswire.errors import RequestError, UsageError
 from crosswire.http import Kind, Pool, Probe
 from crosswire.http import pool as http_pool
+from crosswire.http.http1 import Http1
 from crosswire.http.pool import REWARM_S
 from crosswire.receive.tls import ENGINES
 from crosswire.seam import System
@@ -291,7 +292,7 @@ class TestIdleConnections:
 
 
 class Sockets(System):
-    """Keeps the transports that were made."""
+    """Keeps the sockets that were opened."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -389,6 +390,31 @@ class TestTheEnd:
                 await closing
             await until(lambda: not pool._sockets)
             assert seam.open_count() == 0
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    async def test_a_connect_that_is_given_up_as_it_ends_leaves_none_to_wait_for(
+        self,
+        engine: str,
+        tls: ssl.SSLContext,
+        server_tls: ssl.SSLContext,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("CROSSWIRE_TLS", engine)
+        monkeypatch.setattr(http_pool, "GOODBYE_S", 60.0)
+        usual = Http1.connection_made
+        closings: list[asyncio.Future[None]] = []
+
+        def close(self: Http1, transport: asyncio.BaseTransport) -> None:
+            usual(self, transport)
+            closings.append(asyncio.ensure_future(pool.close()))
+
+        monkeypatch.setattr(Http1, "connection_made", close)
+        async with rest_server(say_ok, server_tls) as server:
+            pool = Pool(server.url, System(), tls)
+            await pool.start()
+            async with asyncio.timeout(10):
+                await asyncio.gather(*closings)
+            assert (len(closings), pool._sockets) == (1, set())
 
     async def test_one_that_cannot_be_used_is_closed(
         self, tls: ssl.SSLContext, server_tls: ssl.SSLContext

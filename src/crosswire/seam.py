@@ -439,13 +439,29 @@ class System(Seam):
         tls: ssl.SSLContext | None,
         server_hostname: str | None,
     ) -> tuple[asyncio.BaseTransport, asyncio.BaseProtocol]:
+        loop = asyncio.get_running_loop()
+        is_taken = False
+
+        def make() -> asyncio.BaseProtocol:
+            nonlocal is_taken
+            protocol = protocol_factory()
+            is_taken = True
+            return protocol
+
         try:
-            return await asyncio.get_running_loop().create_connection(
-                protocol_factory, sock=sock, ssl=tls, server_hostname=server_hostname
+            return await loop.create_connection(
+                make, sock=sock, ssl=tls, server_hostname=server_hostname
             )
         except BaseException:
-            with suppress(OSError):  # uvloop may have closed it beneath
-                sock.close()
+            if is_taken and isinstance(loop, asyncio.BaseEventLoop):
+                # A transport of the loop's has it, and closes it: at once, but TLS that has just
+                # shaken hands waits for a goodbye. Closed beneath it, the descriptor would be
+                # watched for 30 s, and could be another connection's by then.
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+            else:
+                with suppress(OSError):  # uvloop may have closed it beneath
+                    sock.close()
             raise
 
     async def serve(
