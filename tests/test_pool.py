@@ -416,6 +416,21 @@ class TestTheEnd:
                 await asyncio.gather(*closings)
             assert (len(closings), pool._sockets) == (1, set())
 
+    async def test_another_loop_closes_no_pool_that_connects(self, tls: ssl.SSLContext) -> None:
+        with socket.create_server((HOST, 0)) as listener:  # which never shakes hands
+            pool = Pool(f"https://{HOST}:{listener.getsockname()[1]}", System(), tls)
+            starting = asyncio.create_task(pool.start())
+            await asyncio.sleep(0)
+
+            def close_elsewhere() -> None:
+                with pytest.raises(UsageError, match="another event loop"):
+                    asyncio.run(asyncio.wait_for(pool.close(), 10))
+
+            await asyncio.to_thread(close_elsewhere)
+            assert not starting.done()
+            await pool.close()
+            await starting
+
     async def test_one_that_cannot_be_used_is_closed(
         self, tls: ssl.SSLContext, server_tls: ssl.SSLContext
     ) -> None:

@@ -201,9 +201,10 @@ class Pool:
         ``GOODBYE_S`` (1 s) for them.
 
         Raises:
-            UsageError: it is called on another event loop than the pool's, whose sockets are open.
+            UsageError: it is called on another event loop than the pool's, whose sockets are open,
+                or are being opened.
         """
-        if self._sockets:
+        if self._sockets or self._connecting:
             self._own_loop()
         self._is_closed = True
         for timer in (self._tending, self._rewarming):
