@@ -139,6 +139,7 @@ MAKERS: dict[str, Callable[[Limiter, FakeSeam, dict[str, Any]], object]] = {
     "share": lambda _, s, odd: Share("x", s, **odd),
     "limit": lambda _, s, odd: Limit("a", "w", **({"amount": 5, "length_s": 1.0} | odd),
                                      count=Count.ROLLING),
+    "refusal": lambda lm, s, odd: Refusal(**({"status": 429} | odd)),
     "call": lambda lm, s, odd: lm.call("GET /time", **odd),
     "ticket": lambda lm, s, odd: take(lm).answered(**odd),
     "outcome": lambda lm, s, odd: outcome_of(**odd),
@@ -147,7 +148,7 @@ ODD_VALUES: dict[str, dict[str, list[Any]]] = {
     "pool": {
         "connections_max": ["x", 0, 1.5, True], "warm": ["1", -1, None], "head_max": ["x", 0],
         "body_max": [1e6, 0], "waiting_max": ["5", -1], "idle_max_s": ["x", 0, nan, inf],
-        "proxy": ["http://127.0.0.1:3128"], "resumption": [True],
+        "proxy": ["http://127.0.0.1:3128"], "resumption": [True], "version": [[], 2],
     },
     "limiter": {
         "clock_error_s": ["x", nan, -1], "transit_s": ["5", inf], "waiting_max": ["5", -1, 0.5],
@@ -172,6 +173,7 @@ ODD_VALUES: dict[str, dict[str, list[Any]]] = {
     "ask_each": {"concurrency": ["x", 0, True], "stop_on": [5]},
     "share": {"folder": [5]},
     "limit": {"amount": ["10", 0, 1.5], "reserve": ["1", -1, 5], "length_s": ["x", 0, nan]},
+    "refusal": {"status": ["429"], "code": [5], "wait_s": ["x", nan, -1]},
     "call": {"costs": [[1], 5], "kind": [5], "key": [None], "instrument": [5]},
     "ticket": {"status": ["200", None], "code": [5]},
     "outcome": {"status": ["x", None]},

@@ -110,6 +110,10 @@ class Refusal:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "per", _scopes(self.per, "a refusal"))
+        if self.status is not None:
+            check_type(self.status, int, "the status of a refusal")
+        check_type(self.code, str, "the code of a refusal")
+        check_numbers(wait_s=self.wait_s)
         if not 0.0 <= self.wait_s < 1e9:
             raise UsageError(f"a refusal needs 0 <= wait_s < 1e9, not {self.wait_s!r}")
 

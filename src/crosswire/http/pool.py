@@ -110,7 +110,7 @@ class Pool:
         proxy: Proxy | None = None,
         resumption: Resumption | None = None,
     ) -> None:
-        if version not in PROTOCOLS:
+        if not isinstance(version, str) or version not in PROTOCOLS:
             raise UsageError(f"version is {version!r}; it may be {', '.join(PROTOCOLS)}")
         check_whole(1, connections_max=connections_max, head_max=head_max, body_max=body_max)
         check_whole(0, warm=warm, waiting_max=waiting_max)
