@@ -111,6 +111,14 @@ CHUNKED = (
 )
 
 
+async def test_its_owner_is_told_once_of_its_socket_and_once_of_the_end_of_it() -> None:
+    world = World()
+    world.connection.close()
+    assert (world.sockets, world.events) == (1, ["gone"])
+    world.connection.connection_lost(None)
+    assert (world.sockets, world.events) == (0, ["gone"])
+
+
 class TestARequest:
     async def test_it_is_one_write_with_its_head_and_its_body(self) -> None:
         world = World()

@@ -95,6 +95,14 @@ class World:
         self.peer.send_data(number, body, end_stream=True)
 
 
+async def test_its_owner_is_told_once_of_its_socket_and_once_of_the_end_of_it() -> None:
+    world = World()
+    world.connection.close()
+    assert (world.sockets, world.happened) == (1, ["gone"])
+    world.connection.connection_lost(None)
+    assert (world.sockets, world.happened) == (0, ["gone"])
+
+
 class TestOneConnection:
     async def test_a_request_has_its_head_and_its_body(self) -> None:
         world = World()
