@@ -70,7 +70,7 @@ class Place:
 
 
 class World:
-    def __init__(self, *replies: Reply, code_of: Callable[[Response], str] | None = None,
+    def __init__(self, *replies: Reply, code_of: Callable[[Response], Any] | None = None,
                  rules: EndpointRules | None = None,
                  **places: Sequence[Reply]) -> None:  # fmt: skip
         self.seam = FakeSeam(seed=1)
@@ -318,6 +318,14 @@ def test_what_reading_a_code_raises_hides_no_refusal(
 
     play(lambda: World((status, [("retry-after", "7")], b"<html>"), code_of=code_of), do)
     assert "code_of failed at an answer" in caplog.text
+
+
+def test_an_answer_may_have_no_code(caplog: pytest.LogCaptureFixture) -> None:
+    async def do(world: World) -> None:
+        assert (await world.ask(kind=Kind.ORDER)).status == 200
+
+    play(lambda: World((200, [], b"{}"), code_of=lambda r: json.loads(r.body).get("code")), do)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("code_of", [lambda r: json.loads(r.body)["code"], lambda r: -1003])

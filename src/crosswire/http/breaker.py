@@ -30,7 +30,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from ..checks import check_callable, check_callables, check_numbers, check_type, check_whole
+from ..checks import check_callable, check_callables, check_type, check_whole, limit_ns
 from ..errors import BreakerOpenError, UsageError
 
 __all__ = ["Breaker", "BreakerState", "Change", "Outcome", "Permit", "outcome_of"]
@@ -148,7 +148,7 @@ class Breaker:
         opens: how often it opened.
 
     Raises:
-        UsageError: a number below 1, or not ``0 < open_s <= open_max_s``.
+        UsageError: a number below 1, or not ``0 < open_s <= open_max_s < 1e9``.
     """
 
     def __init__(
@@ -168,12 +168,11 @@ class Breaker:
         check_whole(
             1, failures_max=failures_max, probes_max=probes_max, probes_needed=probes_needed
         )
-        check_numbers(open_s=open_s, open_max_s=open_max_s)
         check_callables(on_change=on_change)
-        if not 0.0 < open_s <= open_max_s < float("inf"):
-            raise UsageError(
-                f"a breaker needs 0 < open_s <= open_max_s, not {open_s!r} and {open_max_s!r}"
-            )
+        self._first_ns = limit_ns(open_s, "open_s")
+        self._longest_ns = limit_ns(open_max_s, "open_max_s")
+        if self._first_ns > self._longest_ns:
+            raise UsageError(f"open_s is {open_s!r}, and open_max_s only {open_max_s!r}")
         self.name = name
         self.state = BreakerState.CLOSED
         self.failures = self.probes_out = 0
@@ -181,7 +180,6 @@ class Breaker:
         self._clock = clock
         self._failures_max = failures_max
         self._probes_max, self._probes_needed = probes_max, probes_needed
-        self._first_ns, self._longest_ns = round(open_s * 1e9), round(open_max_s * 1e9)
         self._open_ns = self._first_ns
         self._until = 0
         self._successes = 0

@@ -101,8 +101,9 @@ class Client:
             :class:`Breaker` is by default.
         limits_s: for all attempts together, by kind.
         code_of: returns the venue's own code of an answer, where its refusals are told in a body
-            with HTTP 200, ``""`` for none; an answer with one is told to the limiter, and left to
-            the caller. It is given every answer, of any status and body; what it raises is logged.
+            with HTTP 200, ``None`` where there is none; an answer with one is told to the limiter,
+            and left to the caller. It is given every answer, of any status and body; what it raises
+            is logged.
 
     Attributes:
         breakers: by kind.
@@ -118,7 +119,7 @@ class Client:
         retry: Retry | None = None,
         breaker: Callable[[str], Breaker] | None = None,
         limits_s: Mapping[Kind, float] | None = None,
-        code_of: Callable[[Response], str] | None = None,
+        code_of: Callable[[Response], str | None] | None = None,
     ) -> None:
         check_type(endpoints, Endpoints, "endpoints", "it holds the pool of each address")
         check_type(limiter, Limiter, "limiter")
@@ -262,11 +263,12 @@ class Client:
             return ""
         try:
             code = self._code_of(response)
-            check_type(code, str, "what code_of returns")
+            if code is not None:
+                check_type(code, str, "what code_of returns")
         except Exception:
             _log.exception("code_of failed at an answer of HTTP %s", response.status)
             return ""
-        return code
+        return code or ""
 
 
 def _parts_of(signed: object) -> tuple[str, Sequence[tuple[str, str]], bytes]:
